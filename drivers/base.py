@@ -1,0 +1,258 @@
+"""The contract of a storage driver.
+
+A driver is a package with two sides, as in CSI and libStorage. The **controller side** runs in the scheduler half and
+alone has credentials; the **host side** runs on the agents, has none, and imports nothing but the standard library,
+:mod:`polly_mesos.model` and :mod:`polly_mesos.errors`.
+
+The caller of every method here is a loop that journals, retries and converges. So a method does not retry on its own,
+must cope with its own half-done earlier calls, must return what it found rather than what it hoped for, and must not
+loop for ever. Where a call may have taken effect it raises :class:`~polly_mesos.errors.PlatformError` with
+``outcome_unknown=True``.
+
+Sizes are bytes. A driver is done when :func:`polly_mesos.testing.driver_suite` passes on it.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from polly_mesos.errors import NotSupported
+from polly_mesos.model import Filesystem, HostIdentity, Json
+
+
+class Capability(enum.StrEnum):
+    """What not every platform can do. Everything else every driver can."""
+
+    SNAPSHOT = "snapshot"
+    CLONE = "clone"
+    EXPAND = "expand"
+    ENFORCES_SIZE = "enforces-size"
+
+
+class PlatformState(enum.StrEnum):
+    """State of a volume or snapshot on its platform, in our words."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    DELETING = "deleting"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What is written on every platform volume, so that the ledger can be rebuilt from the platforms.
+
+    :param volume: our volume id, or our snapshot id on a snapshot
+    :param epoch: the ledger's epoch; a restored ledger has a higher one
+    """
+
+    cluster: str
+    volume: str
+    profile: str
+    epoch: int = 1
+    user: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """A volume to be made.
+
+    :param token: idempotency token: a second call with the same token returns the volume of the first
+    :param zone: empty where the platform has none
+    :param options: platform settings of the profile that are not in the common words
+    """
+
+    token: str
+    size: int
+    tags: Tags
+    zone: str = ""
+    platform_type: str = ""
+    iops: int | None = None
+    encryption: bool = False
+    filesystem: Filesystem = Filesystem.EXT4
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformVolume:
+    """A volume as the platform has it.
+
+    :param size: bytes; at least what was asked for
+    :param attached_to: hosts that hold it, as :attr:`HostIdentity.host`
+    """
+
+    id: str
+    size: int
+    state: PlatformState
+    tags: Tags
+    zone: str = ""
+    attached_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformSnapshot:
+    """A snapshot as the platform has it."""
+
+    id: str
+    volume: str
+    size: int
+    state: PlatformState
+    tags: Tags
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list; ``next`` is the token for the following part, None on the last."""
+
+    volumes: tuple[PlatformVolume, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a pool can hold.
+
+    :param total: bytes that volumes of ours may take in all, those that exist included; None where the platform does
+        not say, so that the configured limit alone counts
+    :param available: bytes that can be created now, None where unknown
+    """
+
+    total: int | None
+    available: int | None = None
+
+
+class ControllerDriver(ABC):
+    """The controller side. Methods may be called from several threads, never at once for one volume."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def __init__(self, settings: Any, cluster: str) -> None:
+        """``settings`` is an instance of the driver's settings type; ``cluster`` limits what we see to what is ours."""
+
+    @abstractmethod
+    def capacity(self, zone: str, platform_type: str) -> Capacity:
+        """What volumes of this type can take in this zone."""
+
+    @abstractmethod
+    def create(self, request: CreateRequest) -> PlatformVolume:
+        """Make a volume, idempotent by ``request.token``; may return it while it is still CREATING.
+
+        :raises PlatformFull: no space; nothing was made
+        :raises AlreadyExists: the token was used with another size or type
+        """
+
+    @abstractmethod
+    def get(self, platform_id: str) -> PlatformVolume:
+        """One volume of our cluster.
+
+        :raises UnknownVolume: it does not exist, or is not ours
+        """
+
+    @abstractmethod
+    def list(self, page: str | None = None) -> Page:
+        """The volumes that carry our cluster's tag, a page at a time."""
+
+    @abstractmethod
+    def delete(self, platform_id: str) -> None:
+        """Delete a volume. Succeeds where it is gone already.
+
+        :raises VolumeInUse: a host holds it
+        """
+
+    @abstractmethod
+    def attach(self, platform_id: str, host: HostIdentity) -> Json:
+        """Give the volume to one host and return what its host side needs to find it.
+
+        Returns the same when the host has it already; may return before the device has appeared.
+
+        :raises VolumeInUse: another host holds it
+        :raises UnknownVolume: it does not exist
+        """
+
+    @abstractmethod
+    def detach(self, platform_id: str, host: HostIdentity) -> None:
+        """Take the volume from a host that has let go of it. Succeeds where it is not attached there, or gone."""
+
+    def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
+        """Take a snapshot, idempotent by token."""
+        raise NotSupported(f"{type(self).__name__} cannot take snapshots")
+
+    def get_snapshot(self, snapshot_id: str) -> PlatformSnapshot:
+        """One snapshot of our cluster."""
+        raise NotSupported(f"{type(self).__name__} cannot take snapshots")
+
+    def list_snapshots(self) -> tuple[PlatformSnapshot, ...]:
+        """The snapshots that carry our cluster's tag."""
+        raise NotSupported(f"{type(self).__name__} cannot take snapshots")
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete a snapshot. Succeeds where it is gone already."""
+        raise NotSupported(f"{type(self).__name__} cannot take snapshots")
+
+    def restore(self, snapshot_id: str, request: CreateRequest) -> PlatformVolume:
+        """Make a volume from a snapshot; ``request.size`` may be larger than the snapshot."""
+        raise NotSupported(f"{type(self).__name__} cannot restore snapshots")
+
+    def clone(self, platform_id: str, request: CreateRequest) -> PlatformVolume:
+        """Make a copy of a volume; ``request.size`` may be larger than the source."""
+        raise NotSupported(f"{type(self).__name__} cannot clone volumes")
+
+    def expand(self, platform_id: str, size: int) -> PlatformVolume:
+        """Grow a volume to ``size`` bytes. Succeeds where it is that large already; never shrinks."""
+        raise NotSupported(f"{type(self).__name__} cannot expand volumes")
+
+
+class HostDriver(ABC):
+    """The host side. One object per service and executor; called from several threads, never at once for one volume."""
+
+    tools: ClassVar[tuple[str, ...]] = ()
+    """Programs that must be on the host's PATH besides those that its file systems need."""
+
+    block: ClassVar[bool] = True
+    """Whether :meth:`locate` gives a block device that Polly formats and mounts, or (False) a directory."""
+
+    @abstractmethod
+    def __init__(self, settings: Mapping[str, Any], node: str) -> None:
+        """``settings`` is what the controller side allowed the hosts to know; ``node`` names this agent (host:port)."""
+
+    @abstractmethod
+    def identify(self) -> HostIdentity:
+        """Who this host is to the platform."""
+
+    @abstractmethod
+    def locate(self, attachment: Json, timeout: float) -> str:
+        """The path of the attached volume on this host: a block device, or a directory where ``block`` is False.
+
+        Waits up to ``timeout`` seconds, verifies that it is the right one, and gives the same answer when asked again.
+
+        :raises DeviceNotFound: it did not appear
+        """
+
+    @abstractmethod
+    def release(self, attachment: Json) -> None:
+        """Let go of the device after unmounting, before the controller side detaches. Succeeds where it is gone."""
+
+    def rescan(self, attachment: Json) -> None:
+        """Make the host see a size that the platform has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What the entry-point group ``polly_mesos.drivers`` points at.
+
+    :param controller: ``module:class`` of the controller side, imported only when a service uses it
+    :param host: ``module:class`` of the host side; its top-level package travels in the executor's artifact
+    :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against
+    :param host_settings: names of the settings that hosts may know; credentials never are among them
+    """
+
+    name: str
+    controller: str
+    host: str
+    settings: str
+    host_settings: tuple[str, ...] = ()
