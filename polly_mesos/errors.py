@@ -16,6 +16,7 @@ trying again can help. Each message names what was wrong; ``remedy`` says what t
     ├── NotSupported                  the driver or platform declares that it cannot
     ├── PlatformError                 PlatformUnavailable PlatformThrottled PlatformFull
     ├── HostError                     UnsafeFormat DeviceNotFound MountFailed MissingTool
+    ├── SchedulerUnreachable          the scheduler half does not answer
     ├── LedgerError                   LedgerCorrupt LedgerTooNew LedgerOfAnotherCluster LedgerLocked
     └── MesosError                    MasterUnreachable FrameworkRefused AgentUnreachable ProviderGone LocalMesosError
                                       DownloadFailed UnsupportedPlatform
@@ -23,6 +24,7 @@ trying again can help. Each message names what was wrong; ``remedy`` says what t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -271,6 +273,15 @@ class MissingTool(HostError):
     code = "missing-tool"
 
 
+class SchedulerUnreachable(PollyError):
+    """The scheduler half does not answer."""
+
+    code = "scheduler-unreachable"
+    http_status = 503
+    exit_code = 12
+    retryable = True
+
+
 class LedgerError(PollyError):
     """The ledger cannot be used."""
 
@@ -353,3 +364,22 @@ class UnsupportedPlatform(LocalMesosError):
     """This machine cannot run the local Mesos."""
 
     code = "unsupported-platform"
+
+
+def from_json(data: Mapping[str, object]) -> PollyError:
+    """The error that :meth:`PollyError.as_json` wrote; a plain PollyError where the code is not known here."""
+    classes = _by_code(PollyError)
+    kind = classes.get(str(data.get("code", "")), PollyError)
+    message, remedy = str(data.get("message", "")), str(data.get("remedy", ""))
+    if issubclass(kind, FieldError):
+        return kind(message, remedy=remedy, field=str(data.get("field", "")), value=data.get("value"))
+    if issubclass(kind, UnsafeFormat):
+        return kind(message, remedy=remedy, found=str(data.get("found", "")))
+    return kind(message, remedy=remedy)
+
+
+def _by_code(kind: type[PollyError]) -> dict[str, type[PollyError]]:
+    found = {kind.code: kind} if "code" in vars(kind) else {}
+    for child in kind.__subclasses__():
+        found.update(_by_code(child))
+    return found
