@@ -146,6 +146,19 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseChange:
+    """One step of a plan: a lease of ``before`` bytes is to be ``after`` bytes.
+
+    It is refused where the lease is not ``before`` any more, or where the pool cannot hold the growth.
+    """
+
+    pool: str
+    agent: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """Space that a framework reserved on an agent and has not made into a volume.
 
