@@ -138,12 +138,15 @@ class Assignment:
     :param resources: the provider's totals without ``provider_id``, which the executor adds
     :param operations: finished Mesos operations whose status is not acknowledged: :class:`Verdict` each
     :param keep: volume id -> generation of the publications this host holds; what else is mounted is to be unmounted
+    :param revoke: volume id -> generation of the publications that are to end as soon as no task uses them: unmounted
+        where mounted, released, and reported ``unpublished`` in any case
     """
 
     version: int
     resources: tuple[Json, ...]
     operations: tuple[Verdict, ...]
     keep: Mapping[str, int]
+    revoke: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Filesystem(enum.StrEnum):
     XFS = "xfs"
     NONE = "none"
 
+    @property
+    def minimum_size(self) -> int:
+        """Bytes below which the file system's own tools refuse to make one."""
+        return {"ext4": 2 * MB, "xfs": 300 * MB}.get(self.value, 0)
+
 
 class Offering(enum.StrEnum):
     """How a pool shows in Mesos offers: a divisible PATH disk, or a RAW disk for CREATE_DISK."""
@@ -275,7 +280,9 @@ class Agent:
     :param id: Mesos' agent id
     :param endpoint: ``host:port`` of the agent's HTTP API
     :param identities: service name -> who the host is to it; empty until the executor said hello
+    :param problems: service name -> what the host lacks for it; it gets no lease there
     :param token_hash: SHA-256 of the executor's token, hex; empty where none was issued
+    :param standalone: True where the executor half runs without Mesos launching it
     """
 
     id: str
@@ -284,8 +291,10 @@ class Agent:
     state: AgentState
     attributes: Mapping[str, str] = field(default_factory=dict)
     identities: Mapping[str, HostIdentity] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
     volume_root: str = ""
     token_hash: str = ""
+    standalone: bool = False
     seen: float = 0.0
 
 
