@@ -1,0 +1,1 @@
+"""All that speaks Mesos' protocols; imports only the model and the errors."""
