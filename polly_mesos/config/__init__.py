@@ -1,0 +1,26 @@
+"""polly.yml -> validated settings, with the line of every mistake."""
+
+from polly_mesos.config.document import ConfigurationErrors, ConfigurationMistake
+from polly_mesos.config.settings import (
+    AgentSettings,
+    Constraint,
+    HttpSettings,
+    Isolation,
+    LedgerSettings,
+    MesosSettings,
+    PlannerSettings,
+    Policy,
+)
+
+__all__ = [
+    "AgentSettings",
+    "ConfigurationErrors",
+    "ConfigurationMistake",
+    "Constraint",
+    "HttpSettings",
+    "Isolation",
+    "LedgerSettings",
+    "MesosSettings",
+    "PlannerSettings",
+    "Policy",
+]
