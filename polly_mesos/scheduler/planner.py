@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 from polly_mesos.config import PlannerSettings, Policy
 from polly_mesos.model import MB, LeaseChange
+from polly_mesos.scheduler.planner_rotation import retire, rotate
 from polly_mesos.scheduler.planner_shared import shared_view
 from polly_mesos.scheduler.planner_snapshot import (
     AgentSnapshot,
@@ -41,7 +42,7 @@ from polly_mesos.scheduler.planner_snapshot import (
     whole_mb,
 )
 
-__all__ = ["AgentSnapshot", "Leases", "PoolSnapshot", "Snapshot", "Turn", "plan", "rotate", "shared_view"]
+__all__ = ["AgentSnapshot", "Leases", "PoolSnapshot", "Snapshot", "Turn", "plan", "retire", "rotate", "shared_view"]
 
 _MOST_SLACK = 1024 * MB
 
@@ -76,8 +77,7 @@ def plan(snapshot: Snapshot, settings: PlannerSettings) -> tuple[LeaseChange, ..
         dropped = (leases.keys() & retrievable).difference(usable)
         after = dict.fromkeys(sorted(dropped), 0)
         if usable:
-            turn = snapshot.turns.get(pool.name)
-            after |= _PoolPlan(pool, leases, usable, dropped, turn.retired if turn else "", settings).changes()
+            after |= _PoolPlan(pool, leases, usable, dropped, settings).changes()
         for agent, size in after.items():
             before = leases.get(agent, 0)
             if size != before:
@@ -85,35 +85,10 @@ def plan(snapshot: Snapshot, settings: PlannerSettings) -> tuple[LeaseChange, ..
     return (*shrinks, *grows)
 
 
-def rotate(snapshot: Snapshot, now: float, settings: PlannerSettings) -> dict[str, Turn]:
-    """Whose turn it is, for the next snapshot: a big lease that nobody used for ``settings.rotate`` seconds moves on.
-
-    :param now: seconds of any clock that does not go back
-    """
-    held = by_pool(snapshot.leases)
-    turns: dict[str, Turn] = {}
-    for pool in snapshot.pools:
-        usable = users(pool, snapshot.agents)
-        if not usable:
-            continue
-        leases = held.get(pool.name, {})
-        holder = max(usable, key=lambda agent: leases.get(agent, 0))
-        size = leases.get(holder, 0)
-        last = snapshot.turns.get(pool.name, Turn("", 0, now))
-        if last.holder != holder or size < last.size:
-            turns[pool.name] = Turn(holder, size, now, last.retired)
-        elif now - last.since >= settings.rotate:
-            turns[pool.name] = Turn(holder, size, now, retired=holder)
-        else:
-            turns[pool.name] = Turn(holder, size, last.since, last.retired)
-    return turns
-
-
 class _PoolPlan:
     """The plan for the agents that can use one pool.
 
     :param dropped: agents whose leases are taken back in the same plan
-    :param retired: the agent that must not hold the big lease, empty for none
     """
 
     def __init__(
@@ -122,11 +97,9 @@ class _PoolPlan:
         leases: Mapping[str, int],
         usable: Sequence[str],
         dropped: set[str],
-        retired: str,
         settings: PlannerSettings,
     ) -> None:
         self._pool = pool
-        self._retired = retired
         self._settings = settings
         self._sizes = {agent: leases.get(agent, 0) for agent in usable}
         self._minimum = max(MB, whole_mb(pool.minimum_size + MB - 1))
@@ -174,12 +147,12 @@ class _PoolPlan:
     def _choose_holder(self, big: int, slice_size: int) -> str:
         """Who has the big lease, or is to get it: the agent after the retired one, or the first time any."""
         sizes = self._sizes
-        candidates = [agent for agent in sizes if agent != self._retired] or list(sizes)
+        candidates = [agent for agent in sizes if agent != self._pool.retired] or list(sizes)
         largest = max(candidates, key=lambda agent: sizes[agent])
         if sizes[largest] > slice_size and sizes[largest] >= big * self._settings.low_water:
             return largest
-        if self._retired:
-            return candidates[bisect_right(candidates, self._retired) % len(candidates)]
+        if self._pool.retired:
+            return candidates[bisect_right(candidates, self._pool.retired) % len(candidates)]
         # Of several pools, each begins on another agent, and the same one after every restart.
         return max(candidates, key=lambda agent: zlib.crc32(f"{self._pool.name}/{agent}".encode()))
 
@@ -193,8 +166,8 @@ class _PoolPlan:
             lack = targets.big - sizes[targets.holder]
             if sizes[targets.holder] < max(targets.big * low_water, self._minimum):
                 needs[targets.holder] = lack
-            elif self._retired in sizes and self._retired != targets.holder:
-                handed_on = whole_mb(min(lack, sizes[self._retired] - targets.of(self._retired)))
+            elif self._pool.retired in sizes and self._pool.retired != targets.holder:
+                handed_on = whole_mb(min(lack, sizes[self._pool.retired] - targets.of(self._pool.retired)))
                 if handed_on >= self._slack:
                     needs[targets.holder] = handed_on
         return needs

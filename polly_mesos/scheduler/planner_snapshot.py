@@ -19,6 +19,7 @@ class PoolSnapshot:
     :param committed: bytes of the reservations that are backed, and of the volumes
     :param minimum_size: smallest volume that the profile allows
     :param maximum_size: largest volume that the profile allows, None where it does not say
+    :param retired: the agent that must hand the big lease on (:attr:`Turn.retired`), empty for none
     """
 
     name: str
@@ -28,6 +29,7 @@ class PoolSnapshot:
     committed: int = 0
     minimum_size: int = MB
     maximum_size: int | None = None
+    retired: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a plan is made from. Leases of agents that are not in ``agents`` count and are left alone.
-
-    :param turns: pool -> what :func:`~polly_mesos.scheduler.planner.rotate` last answered
-    """
+    """What a plan is made from. Leases of agents that are not in ``agents`` count and are left alone."""
 
     pools: Sequence[PoolSnapshot]
     agents: Sequence[AgentSnapshot]
     leases: Leases
-    turns: Mapping[str, Turn] = field(default_factory=dict)
 
 
 def by_pool(leases: Leases) -> dict[str, dict[str, int]]:
