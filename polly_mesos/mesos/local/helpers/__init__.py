@@ -1,0 +1,1 @@
+"""Stand-ins for the programs that a Mesos agent starts from its launcher directory."""

@@ -1,0 +1,60 @@
+"""Where a local cluster keeps what, in its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MASTER = "master"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one cluster.
+
+    :param directory: the cluster's, absolute and without symbolic links, as the kernel's mount table shows it
+    """
+
+    directory: Path
+
+    @property
+    def record(self) -> Path:
+        """What is up; absent where nothing is."""
+        return self.directory / "cluster.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts or ends something."""
+        return self.directory / "lock"
+
+    @property
+    def launcher(self) -> Path:
+        """Mesos' ``--launcher_dir``."""
+        return self.directory / "launcher"
+
+    @property
+    def agents(self) -> Path:
+        """The parent of the agents' homes."""
+        return self.directory / "agents"
+
+    @property
+    def volumes(self) -> Path:
+        """For mounted volumes."""
+        return self.directory / "volumes"
+
+    @property
+    def freezer(self) -> Path:
+        """Where a freezer hierarchy of the cluster's own is mounted; Mesos wants it named so."""
+        return self.directory / "cgroup" / "freezer"
+
+    def home(self, node: str) -> Path:
+        """What the master or an agent keeps."""
+        return self.directory / MASTER if node == MASTER else self.agents / node
+
+    def log(self, node: str) -> Path:
+        """The log of all starts of the master or an agent."""
+        return self.home(node) / "log"
+
+    def work(self, node: str) -> Path:
+        """Mesos' ``--work_dir``."""
+        return self.home(node) / "work"

@@ -1,0 +1,105 @@
+"""The processes of a local cluster: started apart from us, known again by start time, and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from polly_mesos.errors import LocalMesosError
+
+MARK = "POLLY_LOCAL_CLUSTER"
+"""Environment variable with the cluster's id, which every process of the cluster and every task inherits."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that cannot be taken for a later one with the same number.
+
+    :param pid: its number
+    :param started: when it started, in clock ticks since boot
+    """
+
+    pid: int
+    started: int
+
+    def alive(self) -> bool:
+        """Whether it still runs; a dead child of ours is reaped here."""
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+        return _start_time(self.pid) == self.started
+
+    def end(self, number: signal.Signals, *, seconds: float = 10.0) -> None:
+        """Send it a signal, unless it is gone, and wait until it is.
+
+        :raises LocalMesosError: it did not end in time
+        """
+        if self.alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > deadline:
+                raise LocalMesosError(f"process {self.pid} did not end in {seconds:.0f} s after {number.name}")
+            time.sleep(0.005)
+
+
+def _start_time(pid: int) -> int | None:
+    """When the process started; None where there is none, or only its exit status is left of it (a zombie)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # the second field, the name in parentheses, may itself contain spaces and parentheses
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start a program in a session of its own, writing to a log that is appended to; it outlives us.
+
+    :raises OSError: it cannot be started
+    """
+    log_file = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    pid = os.posix_spawn(
+        command[0],
+        list(command),
+        dict(environment),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            log_file,
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    return Process(pid, _start_time(pid) or 0)
+
+
+def kill_marked(cluster_id: str, *, seconds: float = 10.0) -> None:
+    """Kill every process that carries the cluster's mark: executors and tasks, which outlive their agent.
+
+    :raises LocalMesosError: one did not die in time
+    """
+    deadline = time.monotonic() + seconds
+    while marked := _marked(f"{MARK}={cluster_id}".encode()):
+        for pid in marked:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise LocalMesosError(f"the processes {marked} of the local Mesos did not end in {seconds:.0f} s")
+        time.sleep(0.005)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            # gone meanwhile, or another user's: then it is not one of ours
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if mark in (directory / "environ").read_bytes().split(b"\0"):
+                    found.append(int(directory.name))
+    return found
