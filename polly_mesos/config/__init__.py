@@ -1,6 +1,8 @@
 """polly.yml -> validated settings, with the line of every mistake."""
 
+from polly_mesos.config.configuration import Configuration, Service, describe
 from polly_mesos.config.document import ConfigurationErrors, ConfigurationMistake
+from polly_mesos.config.loading import load
 from polly_mesos.config.settings import (
     AgentSettings,
     Constraint,
@@ -14,6 +16,7 @@ from polly_mesos.config.settings import (
 
 __all__ = [
     "AgentSettings",
+    "Configuration",
     "ConfigurationErrors",
     "ConfigurationMistake",
     "Constraint",
@@ -23,4 +26,7 @@ __all__ = [
     "MesosSettings",
     "PlannerSettings",
     "Policy",
+    "Service",
+    "describe",
+    "load",
 ]

@@ -20,6 +20,7 @@ Path = tuple[str | int, ...]
 """The keys and list positions that lead to a value."""
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PASSWORD = re.compile(r"//[^/@\s]+@")
 _MOST_VALUES = 100_000
 
 
@@ -75,12 +76,16 @@ class Document:
     :param lines: path -> line of the key (or list item) that it is written at
     :param written: path -> the text of a scalar before environment references were filled in
     :param referred: paths whose whole value is one environment reference
+    :param secret: paths whose values no message may show
+    :param wrong: paths that have a mistake
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[Path, int] = field(default_factory=dict)
     written: dict[Path, str] = field(default_factory=dict)
     referred: set[Path] = field(default_factory=set)
+    secret: set[Path] = field(default_factory=set)
+    wrong: set[Path] = field(default_factory=set)
     mistakes: list[ConfigurationMistake] = field(default_factory=list)
 
     def line(self, path: Path) -> int:
@@ -89,10 +94,17 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def mistake(self, path: Path, message: str, remedy: str = "", *, show: bool = True) -> None:
-        """Record a mistake at a path; ``show=False`` keeps the value out of the message."""
-        value = self.written.get(path, "") if show else ""
-        self.mistakes.append(ConfigurationMistake(self.line(path), dotted(path), value, message, remedy))
+    def mistake(self, path: Path, message: str, remedy: str = "") -> None:
+        """Record a mistake about the value at a path. Only the first counts: what follows from it is not another."""
+        if path not in self.wrong:
+            self.wrong.add(path)
+            value = "" if path in self.secret else _PASSWORD.sub("//***@", self.written.get(path, ""))
+            self.mistakes.append(ConfigurationMistake(self.line(path), dotted(path), value, message, remedy))
+
+    def mistake_at_key(self, path: Path, message: str, remedy: str = "") -> None:
+        """Record a mistake about the key itself; what it holds does not matter, and may be a secret."""
+        self.wrong.add(path)
+        self.mistakes.append(ConfigurationMistake(self.line(path), dotted(path), "", message, remedy))
 
 
 def dotted(path: Path) -> str:

@@ -6,10 +6,19 @@ import enum
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from polly_mesos.config.quantities import Mistake, parse_duration, parse_size
 from polly_mesos.model import MB, Filesystem, Offering, Reclaim
@@ -51,7 +60,13 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_zone(text: str) -> str:
+    return check_name(text) if text else text
+
+
 def _check_url(text: str) -> str:
+    if not text:
+        return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Mistake("is not a URL", "write http://HOST:PORT")
@@ -87,7 +102,6 @@ def _check_regex(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(check_name)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -103,13 +117,13 @@ class Settings(BaseModel):
 class MesosSettings(Settings):
     """How Polly registers with Mesos.
 
-    :param master: ``host:port`` or ``zk://...``
+    :param master: ``host:port`` or ``zk://...``, which may have ZooKeeper's user and password in it
     :param user: the user that executors run as, empty for the one that runs Polly
     :param secret: the principal's password, from ``secret_file`` or an environment reference
     :param failover_timeout: seconds that Mesos keeps Polly's executors while Polly is away
     """
 
-    master: Annotated[str, AfterValidator(_check_master)]
+    master: Annotated[str, AfterValidator(_check_master), Field(repr=False)]
     name: NotEmpty = "polly"
     role: Annotated[str, AfterValidator(_check_role)] = "polly"
     user: str = ""
@@ -117,14 +131,14 @@ class MesosSettings(Settings):
     secret: SecretStr | None = None
     secret_file: Path | None = None
     failover_timeout: Duration = 7 * 86400.0
-    webui_url: Url | Literal[""] = ""
+    webui_url: Url = ""
 
 
 class HttpSettings(Settings):
     """Where the scheduler half listens, and the URL under which agents reach it."""
 
     listen: Annotated[str, AfterValidator(_check_address)] = "127.0.0.1:7979"
-    advertise: Url | Literal[""] = ""
+    advertise: Url = ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -156,6 +170,14 @@ class Constraint(Settings):
     equals: str | None = None
     one_of: tuple[str, ...] | None = Field(default=None, alias="in", min_length=1)
     matches: Annotated[str, AfterValidator(_check_regex)] | None = None
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        if (self.attribute is None) == (self.hostname is None):
+            raise Mistake("must test one thing", "write attribute: NAME or hostname: true")
+        if sum(test is not None for test in (self.equals, self.one_of, self.matches)) != 1:
+            raise Mistake("must have one test", "write equals: TEXT, in: [TEXT, TEXT] or matches: REGEX")
+        return self
 
     def admits(self, hostname: str, attributes: Mapping[str, str]) -> bool:
         """Whether an agent fulfils it; an agent without the attribute does not."""
@@ -262,7 +284,7 @@ class ProfileSettings(Settings):
     offer: Offering = Offering.PATH
     minimum_size: Size | None = None
     maximum_size: Size | None = None
-    zone: Name | Literal[""] = ""
+    zone: Annotated[str, AfterValidator(_check_zone)] = ""
     type: str = ""
     iops: Annotated[int, Field(gt=0)] | None = None
     encryption: bool = False
