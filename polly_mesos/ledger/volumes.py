@@ -1,0 +1,245 @@
+"""Volumes: what becomes of them between the wish for one and the end of its data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from sqlalchemy import bindparam, insert, literal_column, select, update
+
+from polly_mesos.errors import AlreadyExists, InvalidRequest, UnknownVolume, VolumeInUse, WrongState
+from polly_mesos.ledger import rows, space
+from polly_mesos.ledger.store import Prepared, Store, Transaction
+from polly_mesos.ledger.tables import publications, volumes
+from polly_mesos.model import FormatState, Volume, VolumeKind, VolumeState
+
+LIVE = frozenset({VolumeState.CREATING, VolumeState.READY, VolumeState.FAILED})
+"""A volume in one of these states is still its owner's."""
+
+_not_deleted = volumes.c.state != literal_column("'deleted'")
+
+_VOLUME = Prepared(select(volumes).where(volumes.c.id == bindparam("key")))
+_ADD = Prepared(insert(volumes))
+_STORE = Prepared(
+    update(volumes)
+    .where(volumes.c.id == bindparam("key"))
+    .values({column.name: bindparam(column.name) for column in volumes.c if not column.primary_key})
+)
+_NAMESAKES = Prepared(
+    select(volumes).where(
+        volumes.c.agent == bindparam("the_agent"), volumes.c.persistence_id == bindparam("the_id"), _not_deleted
+    )
+)
+_IS_PUBLISHED = Prepared(select(publications.c.host).where(publications.c.volume == bindparam("key")))
+
+
+class Volumes(Store):
+    """Pieces of storage on the platforms, and how far each has come."""
+
+    def volumes(self, *, agent: str | None = None, states: Collection[VolumeState] | None = None) -> list[Volume]:
+        """The volumes of an agent and in one of ``states``, or all, oldest first."""
+        query = select(volumes)
+        if agent is not None:
+            query = query.where(volumes.c.agent == (agent or None))
+        if states is not None:
+            query = query.where(volumes.c.state.in_([state.value for state in states]))
+            if VolumeState.DELETED not in states:
+                query = query.where(_not_deleted)
+        with self.reading() as connection:
+            found = connection.execute(query.order_by(volumes.c.created, volumes.c.id))
+            return [rows.to_volume(row) for row in found]
+
+    def volume(self, volume_id: str) -> Volume:
+        """One volume.
+
+        :raises UnknownVolume: there is none of that id
+        """
+        with self.reading() as connection:
+            row = connection.execute(select(volumes).where(volumes.c.id == volume_id)).first()
+        if row is None:
+            raise _unknown(volume_id)
+        return rows.to_volume(row)
+
+    def find_volume(self, agent: str, owner: str, persistence_id: str) -> Volume | None:
+        """The volume that a framework knows by its persistence id.
+
+        One that is being deleted or was retained is found only where no newer one has taken its name.
+        """
+        query = select(volumes).where(
+            volumes.c.agent == agent,
+            volumes.c.owner == owner,
+            volumes.c.persistence_id == persistence_id,
+            _not_deleted,
+        )
+        with self.reading() as connection:
+            found = [rows.to_volume(row) for row in connection.execute(query)]
+        return max(found, key=lambda volume: (volume.state in LIVE, volume.created), default=None)
+
+    def add_volume(self, volume: Volume) -> Volume:
+        """Add a MOUNT volume for an operator, out of what is free in its pool; it is CREATING.
+
+        :raises InvalidRequest: it is no MOUNT volume, or its size is not positive
+        :raises UnknownPool, UnknownAgent: the ledger has none of that name
+        :raises AlreadyExists: the id or the persistence id is taken
+        :raises InsufficientCapacity: the pool has not so many bytes free
+        """
+        must_be(volume, VolumeKind.MOUNT)
+        with self._write() as transaction:
+            space.size_must_be_possible(volume.size)
+            space.take_free(transaction, volume.pool, volume.size)
+            return add(transaction, volume)
+
+    def volume_created(self, volume_id: str, platform_id: str) -> Volume:
+        """The platform has made the volume. One that was given up meanwhile stays so, with the platform's id known.
+
+        :raises AlreadyExists: it has another platform id already
+        :raises WrongState: it is deleted
+        """
+        with self._write() as transaction:
+            volume = must_find(transaction, volume_id)
+            if volume.state is VolumeState.DELETED:
+                raise _wrong(volume, "cannot be created any more")
+            if volume.platform_id not in ("", platform_id):
+                raise AlreadyExists(
+                    f"volume {volume_id} is {volume.platform_id} on its platform, and {platform_id} was made too",
+                    remedy=f"delete {platform_id} on the platform: nothing uses it",
+                )
+            state = VolumeState.READY if volume.state in LIVE else volume.state
+            return store(transaction, replace(volume, state=state, platform_id=platform_id, error=""))
+
+    def volume_failed(self, volume_id: str, error: str, *, final: bool) -> Volume:
+        """A step on the platform failed. A volume being created is FAILED where that is ``final``, else tried again."""
+        with self._write() as transaction:
+            volume = must_find(transaction, volume_id)
+            if volume.state is VolumeState.DELETED:
+                raise _wrong(volume, "cannot fail any more")
+            state = VolumeState.FAILED if final and volume.state is VolumeState.CREATING else volume.state
+            return store(transaction, replace(volume, state=state, error=error))
+
+    def delete_volume(self, volume_id: str) -> Volume:
+        """Want the volume and its data gone, whoever owns it. Whether a task uses it is the caller's to know.
+
+        :raises WrongState: it is deleted already
+        """
+        with self._write() as transaction:
+            volume = must_find(transaction, volume_id)
+            if volume.state is VolumeState.DELETED:
+                raise _wrong(volume, "cannot be deleted again")
+            if volume.state is VolumeState.DELETING:
+                return volume
+            return store(transaction, replace(volume, state=VolumeState.DELETING, error=""))
+
+    def volume_deleted(self, volume_id: str) -> Volume:
+        """The platform has deleted the volume: its bytes go to who waits for them on its agent, else to the pool.
+
+        :raises WrongState: nobody wanted it deleted
+        :raises VolumeInUse: it is still published
+        """
+        with self._write() as transaction:
+            volume = must_find(transaction, volume_id)
+            if volume.state is VolumeState.DELETED:
+                return volume
+            if volume.state is not VolumeState.DELETING:
+                raise _wrong(volume, "cannot be gone: nobody wanted it deleted")
+            host = transaction.one(_IS_PUBLISHED, key=volume_id)
+            if host is not None:
+                raise VolumeInUse(f"volume {volume_id} is still held by host {host[0]}", remedy="detach it first")
+            space.settle(transaction, volume.pool, volume.agent, volume.owner, volume.size)
+            return store(transaction, replace(volume, state=VolumeState.DELETED, error=""))
+
+
+def must_find(transaction: Transaction, volume_id: str) -> Volume:
+    """:raises UnknownVolume: there is none of that id"""
+    row = transaction.one(_VOLUME, key=volume_id)
+    if row is None:
+        raise _unknown(volume_id)
+    return rows.to_volume(row)
+
+
+def must_find_live(transaction: Transaction, volume_id: str) -> Volume:
+    """:raises UnknownVolume: there is none of that id
+    :raises WrongState: it is not its owner's any more
+    """
+    volume = must_find(transaction, volume_id)
+    if volume.state not in LIVE:
+        raise _wrong(volume, "is not its owner's any more")
+    return volume
+
+
+def must_be(volume: Volume, kind: VolumeKind) -> None:
+    """:raises InvalidRequest: the volume is of another kind"""
+    if volume.kind is not kind:
+        raise InvalidRequest(
+            f"volume {volume.id} is a {volume.kind} volume, and this needs a {kind} one",
+            remedy=f"name a {kind} volume",
+            field="kind",
+            value=volume.kind,
+        )
+
+
+def add(transaction: Transaction, volume: Volume) -> Volume:
+    """Keep a new volume, which is CREATING and was never formatted, whatever else ``volume`` says.
+
+    :raises AlreadyExists: the id or the persistence id is taken
+    """
+    if transaction.one(_VOLUME, key=volume.id) is not None:
+        raise AlreadyExists(f"there is a volume {volume.id} already", remedy="make up another id")
+    space.pool_must_exist(transaction, volume.pool)
+    if volume.agent:
+        space.agent_must_exist(transaction, volume.agent)
+    persistence_id_must_be_new(transaction, volume)
+    now = time.time()
+    new = replace(
+        volume,
+        state=VolumeState.CREATING,
+        format_state=FormatState.NEVER,
+        generation=0,
+        error="",
+        created=now,
+        updated=now,
+    )
+    transaction.run(_ADD, **rows.from_volume(new))
+    transaction.touch(new.agent)
+    return new
+
+
+def store(transaction: Transaction, volume: Volume) -> Volume:
+    """Keep a changed volume."""
+    changed = replace(volume, updated=time.time())
+    transaction.run(_STORE, key=volume.id, **rows.from_volume(changed))
+    transaction.touch(volume.agent)
+    return changed
+
+
+def persistence_id_must_be_new(transaction: Transaction, volume: Volume) -> None:
+    """Two volumes of one role on one agent would share a path there if they had the same persistence id.
+
+    :raises AlreadyExists: a live volume has it
+    """
+    if not volume.persistence_id:
+        return
+    for row in transaction.all(_NAMESAKES, the_agent=volume.agent, the_id=volume.persistence_id):
+        other = rows.to_volume(row)
+        if other.id != volume.id and other.state in LIVE and role_of(other.owner) == role_of(volume.owner):
+            raise AlreadyExists(
+                f"persistence id {volume.persistence_id!r} is taken by volume {other.id} on agent {volume.agent}",
+                remedy="choose another persistence id, or destroy that volume first",
+            )
+
+
+def role_of(owner: str) -> str:
+    """The role that a reservation stack ends in; the whole text where it is no stack."""
+    try:
+        return str(json.loads(owner)[-1]["role"])
+    except (ValueError, LookupError, TypeError):
+        return owner
+
+
+def _wrong(volume: Volume, why: str) -> WrongState:
+    return WrongState(f"volume {volume.id} is {volume.state}: it {why}", remedy="look at it: polly ledger show")
+
+
+def _unknown(volume_id: str) -> UnknownVolume:
+    return UnknownVolume(f"the ledger has no volume {volume_id!r}", remedy="see which there are: polly ledger show")
