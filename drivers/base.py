@@ -15,12 +15,13 @@ Sizes are bytes. A driver is done when :func:`polly_mesos.testing.driver_suite` 
 from __future__ import annotations
 
 import enum
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from polly_mesos.errors import NotSupported
+from polly_mesos.errors import NotSupported, UnknownDriver
 from polly_mesos.model import Filesystem, HostIdentity, Json
 
 
@@ -128,7 +129,7 @@ class Capacity:
 class ControllerDriver(ABC):
     """The controller side. Methods may be called from several threads, never at once for one volume."""
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    capabilities: frozenset[Capability] = frozenset()
 
     @abstractmethod
     def __init__(self, settings: Any, cluster: str) -> None:
@@ -136,7 +137,10 @@ class ControllerDriver(ABC):
 
     @abstractmethod
     def capacity(self, zone: str, platform_type: str) -> Capacity:
-        """What volumes of this type can take in this zone."""
+        """What volumes of this type can take in this zone.
+
+        :raises NotSupported: the platform has no such zone or type
+        """
 
     @abstractmethod
     def create(self, request: CreateRequest) -> PlatformVolume:
@@ -144,6 +148,8 @@ class ControllerDriver(ABC):
 
         :raises PlatformFull: no space; nothing was made
         :raises AlreadyExists: the token was used with another size or type
+        :raises NotSupported: the request asks for something that the platform does not have; nothing was made
+        :raises InvalidRequest: the token or the size is not one that the platform can take
         """
 
     @abstractmethod
@@ -179,7 +185,12 @@ class ControllerDriver(ABC):
         """Take the volume from a host that has let go of it. Succeeds where it is not attached there, or gone."""
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
-        """Take a snapshot, idempotent by token."""
+        """Take a snapshot, idempotent by token.
+
+        It holds what a host that lost power would find on the volume.
+
+        :raises VolumeInUse: a host holds it, and the platform cannot take it at one point in time
+        """
         raise NotSupported(f"{type(self).__name__} cannot take snapshots")
 
     def get_snapshot(self, snapshot_id: str) -> PlatformSnapshot:
@@ -249,6 +260,7 @@ class Driver:
     :param host: ``module:class`` of the host side; its top-level package travels in the executor's artifact
     :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against
     :param host_settings: names of the settings that hosts may know; credentials never are among them
+    :param filesystems: what its volumes can hold; the first is meant where a profile names none
     """
 
     name: str
@@ -256,3 +268,24 @@ class Driver:
     host: str
     settings: str
     host_settings: tuple[str, ...] = ()
+    filesystems: tuple[Filesystem, ...] = (Filesystem.EXT4, Filesystem.XFS)
+
+
+def load_class(spec: str) -> type[Any]:
+    """The class that ``module:class`` names, as the fields of :class:`Driver` do.
+
+    :raises UnknownDriver: the module cannot be imported, or has no such class
+    """
+    module_name, separator, class_name = spec.partition(":")
+    if not (module_name and separator and class_name):
+        raise UnknownDriver(f"{spec!r} does not name a class", remedy="write module:class")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name, None)
+    except ImportError as error:
+        raise UnknownDriver(
+            f"the driver's module {module_name!r} cannot be imported: {error}",
+            remedy="install the package, or the extra of polly-mesos, that has the driver and its platform's library",
+        ) from error
+    if not isinstance(found, type):
+        raise UnknownDriver(f"module {module_name!r} has no class {class_name!r}")
+    return found
