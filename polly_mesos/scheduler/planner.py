@@ -107,6 +107,11 @@ class _PoolPlan:
         self._dropped = sum(leases[agent] for agent in dropped)
         self._divisible = whole_mb(self._free + self._dropped + sum(self._sizes.values()))
         self._slack = min(max(self._minimum, self._divisible // 64), _MOST_SLACK)
+        self._spare = 0
+        if self._free < 0:
+            # A platform whose capacity trembles must not cost a change each time it does.
+            self._spare = max(0, min(self._slack // 2 // MB * MB, self._divisible - self._minimum))
+            self._divisible -= self._spare
         self._targets = self._divide()
 
     def changes(self) -> dict[str, int]:
@@ -115,27 +120,27 @@ class _PoolPlan:
         dust = [
             agent for agent, size in self._sizes.items() if 0 < size < self._minimum and not self._targets.of(agent)
         ]
-        missing = sum(needs.values()) - self._free - self._dropped - sum(self._sizes[agent] for agent in dust)
-        if self._free < 0:
-            # A platform whose capacity trembles must not cost a change each time it does.
-            missing += self._slack // 2
-        after = dict.fromkeys(dust, 0) | self._shrink(missing) | self._grow(needs)
+        missing = (
+            self._spare + sum(needs.values()) - self._free - self._dropped - sum(self._sizes[agent] for agent in dust)
+        )
+        grown = self._grow(needs)
         rest = whole_mb(self._free - sum(needs.values()))
-        holder = self._targets.holder
-        if holder and rest >= self._slack:
-            after[holder] = after.get(holder, self._sizes[holder]) + rest
-        return after
+        if self._targets.holder and rest >= self._slack:
+            grown.setdefault(self._targets.holder, self._sizes[self._targets.holder])
+        if grown:
+            grown[list(grown)[-1]] += rest
+        return dict.fromkeys(dust, 0) | self._shrink(missing) | grown
 
     def _divide(self) -> _Targets:
         """The holder's part is at least ``big_share`` of the space, or one volume of the largest size."""
         minimum, divisible, others = self._minimum, self._divisible, len(self._sizes) - 1
         if divisible < minimum:
             return _Targets()
-        big = whole_mb(int(divisible * self._settings.big_share))
+        big = whole_mb(int(divisible * self._settings.big_share) + MB - 1)
         if self._pool.maximum_size is not None:
             big = min(big, whole_mb(self._pool.maximum_size))
         for_others = divisible - max(big, minimum)
-        slice_size = max(_power_of_two(for_others // others), minimum) if others else minimum
+        slice_size = max(_power_of_two(min(for_others // others, divisible // 2)), minimum) if others else minimum
         count = min(others, for_others // slice_size)
         big = divisible - count * slice_size
         holder = self._choose_holder(big, slice_size)
@@ -166,7 +171,7 @@ class _PoolPlan:
             lack = targets.big - sizes[targets.holder]
             if sizes[targets.holder] < max(targets.big * low_water, self._minimum):
                 needs[targets.holder] = lack
-            elif self._pool.retired in sizes and self._pool.retired != targets.holder:
+            elif sizes.get(self._pool.retired, 0) > sizes[targets.holder]:
                 handed_on = whole_mb(min(lack, sizes[self._pool.retired] - targets.of(self._pool.retired)))
                 if handed_on >= self._slack:
                     needs[targets.holder] = handed_on

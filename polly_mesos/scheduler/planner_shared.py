@@ -27,9 +27,8 @@ def shared_view(snapshot: Snapshot, previous: Leases) -> dict[tuple[str, str], i
 def _shown_size(pool: PoolSnapshot, free: int, last: int) -> int:
     if pool.maximum_size is not None and free >= pool.maximum_size:
         return whole_mb(pool.maximum_size)
-    rounded = _three_digits(free)
-    keeps = MB <= last <= free and rounded < last + last // 4
-    return last if keeps else rounded
+    keeps = MB <= last <= free < last + last // 4
+    return last if keeps else _three_digits(free)
 
 
 def _three_digits(size: int) -> int:
