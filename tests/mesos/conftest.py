@@ -30,6 +30,7 @@ def _make_cluster(stack: ExitStack, **arguments: object) -> LocalCluster:
     # not below pytest's own directories: these keep the paths short and are removed at once
     directory = Path(tempfile.mkdtemp(prefix="polly-mesos-"))
     stack.callback(shutil.rmtree, directory)
+    directory.chmod(0o755)  # tasks of other users reach their sandboxes
     cluster = LocalCluster(directory, **arguments)  # type: ignore[arg-type]
     stack.callback(cluster.down)
     cluster.up()

@@ -15,6 +15,15 @@ from polly_mesos.mesos.recordio import RecordDecoder
 WAIT_SECONDS = 30.0
 
 
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """What the condition gives, as soon as that is true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s in vain"
+        time.sleep(0.02)
+    return result
+
+
 class Framework:
     """Subscribed from ``with`` to its end, when it is torn down with all its tasks.
 

@@ -43,6 +43,7 @@ from polly_mesos.mesos.local.status import AgentStatus, ClusterStatus
 
 READY_SECONDS = 60.0
 _LOG_TAIL_LINES = 15
+_LOG_LINE_LENGTH = 500
 _PORT_TAKEN = "Address already in use"
 
 
@@ -331,7 +332,8 @@ class LocalCluster:
 
     def _log_end(self, node: Node) -> str:
         lines = self.layout.log(node.name).read_text(errors="replace").splitlines()
-        return "\n".join(lines[-_LOG_TAIL_LINES:])
+        # an agent that starts writes all its flags into one line
+        return "\n".join(line[:_LOG_LINE_LENGTH] for line in lines[-_LOG_TAIL_LINES:])
 
     # ---- the record
 

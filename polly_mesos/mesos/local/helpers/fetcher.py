@@ -43,7 +43,7 @@ def main() -> int:
         uri = item["uri"]
         try:
             fetch(item, Path(info["sandbox_directory"]), cache, _stall_seconds(info), info.get("frameworks_home"))
-        except (FetchError, OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except (FetchError, OSError) as error:
             _say(f"mesos-fetcher: cannot fetch {uri['value']}: {error}")
             return 1
         _say(f"mesos-fetcher: fetched {uri['value']}")
@@ -76,7 +76,7 @@ def fetch(
     """Fetch one item into the sandbox: past the agent's cache, into and out of it, or out of it.
 
     :param item: ``FetcherInfo.Item``
-    :raises FetchError: it cannot be had
+    :raises FetchError: it cannot be had, or not be unpacked
     :raises OSError: a file cannot be written or read, or no connection be made
     """
     uri = item["uri"]
@@ -92,7 +92,10 @@ def fetch(
         _copy(source, target)
         target.chmod(0o755)
     elif uri.get("extract", True) and (extract := _extractor(source)):
-        extract(source, sandbox)
+        try:
+            extract(source, sandbox)
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+            raise FetchError(f"{source.name} is not the archive that its name says, or is damaged") from error
     else:
         _copy(source, target)
 
