@@ -56,7 +56,7 @@ class Summons:
     """Framework message to an executor: where the scheduler half is and the token to show there."""
 
     scheduler: str
-    token: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,8 @@ class Verdict:
 
     :param state: OPERATION_FINISHED, OPERATION_FAILED or OPERATION_DROPPED
     :param status_uuid: UUID of the status, as text
+    :param version: version of the first :class:`Assignment` that shows what the operation did, so that an older one
+        which arrives later does not undo it; 0 where that is not known
     """
 
     id: str
@@ -177,6 +179,7 @@ class Verdict:
     framework: str = ""
     message: str = ""
     converted: tuple[Json, ...] = ()
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""The admin API: what operators and their programs see and do.
+
+Reading is open to whoever reaches the port, as in Mesos' own master; changing needs the operator's token.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import BaseModel, Field
+
+from polly_mesos.api.context import Half
+from polly_mesos.api.views import AgentView, OperationView, PoolView, VolumeView
+from polly_mesos.errors import Conflict, InvalidRequest, Unauthenticated, UnknownAgent, UnknownProfile
+from polly_mesos.model import MB, AgentState, Json, OperationState, Volume, VolumeKind, VolumeState
+from polly_mesos.scheduler.disks import static_owner
+
+router = APIRouter(tags=["operators"])
+
+
+def operator(request: Request, authorization: Annotated[str, Header()] = "") -> None:
+    """Refuse callers without the operator's token, before anything else is done."""
+    shown = authorization.removeprefix("Bearer ").strip()
+    if not secrets.compare_digest(shown.encode(), str(request.app.state.operator_token).encode()):
+        raise Unauthenticated(
+            "this needs the operator's token",
+            remedy="send the contents of the file operator-token beside the ledger as a bearer token",
+        )
+
+
+Operator = Depends(operator)
+
+
+class VolumeRequest(BaseModel):
+    """A volume to be made ahead of its use, for one Mesos role.
+
+    :param size: bytes, whole MB
+    :param agent: the agent that is to offer it; by default one that is connected and has the profile's service
+    """
+
+    profile: str
+    size: int = Field(gt=0)
+    role: str = Field(min_length=1, pattern=r"^[^*\s]+$")
+    agent: str = ""
+
+
+class RegistrationRequest(BaseModel):
+    """An agent whose executor half is started by hand, as ``host:port`` of the agent's API."""
+
+    endpoint: str = Field(pattern=r"^[^\s:]+:\d+$")
+
+
+@router.get("/health")
+def health(half: Half) -> Json:
+    """Whether the half is registered with Mesos. Always answered while the half lives."""
+    return half.health()
+
+
+@router.get("/v1/pools")
+def pools(half: Half) -> list[PoolView]:
+    """Every pool, and where its bytes are."""
+    balances = half.ledger.balance()
+    return [PoolView.of(pool, balances[name]) for name, pool in sorted(half.ledger.pools().items())]
+
+
+@router.get("/v1/volumes")
+def volumes(
+    half: Half, agent: str | None = None, state: Annotated[list[VolumeState] | None, Query()] = None
+) -> list[VolumeView]:
+    """Volumes, those that were deleted left out unless asked for by state."""
+    states = set(state) if state else set(VolumeState) - {VolumeState.DELETED}
+    publications = {publication.volume: publication for publication in half.ledger.publications()}
+    found = half.ledger.volumes(agent=agent, states=states)
+    return [VolumeView.of(volume, publications.get(volume.id)) for volume in found]
+
+
+@router.get("/v1/volumes/{volume_id}")
+def volume(volume_id: str, half: Half) -> VolumeView:
+    """One volume."""
+    return VolumeView.of(half.ledger.volume(volume_id), half.ledger.publication(volume_id))
+
+
+@router.post("/v1/volumes", status_code=201, dependencies=[Operator])
+def create_volume(request: VolumeRequest, half: Half) -> VolumeView:
+    """Make a volume ahead of its use: it is offered to one role as a MOUNT disk."""
+    profile = half.profiles.get(request.profile)
+    if profile is None:
+        raise UnknownProfile(f"no profile {request.profile!r}", remedy=f"one of {', '.join(sorted(half.profiles))}")
+    largest = profile.maximum_size or request.size
+    if request.size % MB or not profile.minimum_size <= request.size <= largest:
+        raise InvalidRequest(
+            f"size {request.size} is not possible in profile {profile.name!r}",
+            field="size",
+            value=request.size,
+            remedy=f"whole MB of {MB} bytes, from {profile.minimum_size}"
+            + (f" to {profile.maximum_size}" if profile.maximum_size else ""),
+        )
+    made = half.ledger.add_volume(
+        Volume(
+            id=str(uuid.uuid4()),
+            pool=profile.pool,
+            profile=profile.name,
+            service=profile.service,
+            kind=VolumeKind.MOUNT,
+            size=request.size,
+            state=VolumeState.CREATING,
+            agent=request.agent or _agent_for(half, profile.service),
+            owner=static_owner(request.role),
+            created=time.time(),
+        )
+    )
+    half.controller.look_at(made.id)
+    return VolumeView.of(made, None)
+
+
+def _agent_for(half: Half, service: str) -> str:
+    """The connected agent with the fewest volumes that can use the service."""
+    counts = dict.fromkeys(
+        (
+            agent.id
+            for agent in half.ledger.agents().values()
+            if agent.state is AgentState.CONNECTED and service in agent.identities and service not in agent.problems
+        ),
+        0,
+    )
+    if not counts:
+        raise UnknownAgent(
+            f"no connected agent can use service {service!r}", remedy="see /v1/agents for what they lack, or wait"
+        )
+    for known in half.ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}):
+        if known.agent in counts:
+            counts[known.agent] += 1
+    return min(counts, key=lambda agent: (counts[agent], agent))
+
+
+@router.delete("/v1/volumes/{volume_id}", status_code=202, dependencies=[Operator])
+def delete_volume(volume_id: str, half: Half) -> VolumeView:
+    """Delete a volume for good: one that no framework holds, or that was released."""
+    known = half.ledger.volume(volume_id)
+    if known.persistence_id and known.state is not VolumeState.RELEASED:
+        raise Conflict(
+            f"volume {volume_id} is persistent volume {known.persistence_id!r} of a framework",
+            remedy="have the framework destroy it, or use Mesos' DESTROY_VOLUMES",
+        )
+    deleted = half.ledger.delete_volume(volume_id)
+    half.controller.look_at(volume_id)
+    return VolumeView.of(deleted, half.ledger.publication(volume_id))
+
+
+@router.get("/v1/agents")
+def agents(half: Half) -> list[AgentView]:
+    """The agents that Polly has chosen, and what they lack."""
+    leases = half.ledger.leases()
+    return [
+        AgentView.of(agent, half.ledger.provider(agent.id), [lease for lease in leases if lease.agent == agent.id])
+        for agent in half.ledger.agents().values()
+    ]
+
+
+@router.post("/v1/agents", status_code=201, dependencies=[Operator])
+def register_agent(request: RegistrationRequest, half: Half) -> Json:
+    """Make an agent known whose executor half is started by hand; the answer has its token."""
+    agent = half.register(request.endpoint)
+    return {"agent": agent.id, "token": half.tokens.issue(agent.id)}
+
+
+@router.get("/v1/operations")
+def operations(
+    half: Half,
+    agent: str | None = None,
+    subject: str | None = None,
+    state: OperationState | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+) -> list[OperationView]:
+    """Journaled operations, the newest first."""
+    found = half.ledger.operations(agent=agent, subject=subject, state=state, limit=limit)
+    return [OperationView.of(operation) for operation in found]

@@ -1,0 +1,1 @@
+"""The ``polly`` command."""

@@ -1,0 +1,1 @@
+"""The scheduler half: framework, capacity planner, volume controller, and the answers to the agents."""

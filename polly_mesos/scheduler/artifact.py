@@ -1,0 +1,169 @@
+"""The executor's artifact: one file of pure Python that an agent needs only Python to run.
+
+It holds the executor half, the host sides of the configured drivers, and the pure-Python libraries that they import.
+Byte code for this process's Python lies beside each source, so that agents with the same Python start quickly; others
+use the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib._bootstrap_external as bootstrap
+import importlib.util
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polly_mesos.errors import ConfigurationError
+
+LIBRARIES = (
+    "addict",
+    "anyio",
+    "attr",
+    "attrs",
+    "cattr",
+    "cattrs",
+    "certifi",
+    "h11",
+    "http_parser",
+    "httpcore",
+    "httpx",
+    "idna",
+    "kazoo",
+    "pymesos",
+    "six",
+)
+"""What the executor half imports, directly or not."""
+
+_WHERE_INSTALLED = ("sniffio", "typing_extensions")
+
+_OWN = ("polly_mesos/__init__.py", "polly_mesos/agent_api.py", "polly_mesos/errors.py", "polly_mesos/model.py")
+_OWN_TREES = ("polly_mesos/executor", "polly_mesos/mesos")
+_NOT_OURS = ("polly_mesos/mesos/local",)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MAIN = b"""import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(f"The Polly executor needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable}). "
+             "Install a newer one and name it in polly.yml as agents.python.")
+
+from polly_mesos.executor.__main__ import main
+
+main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The built file: ``name`` carries a digest of the contents, so that a new one is never taken for an old one."""
+
+    name: str
+    data: bytes
+
+
+def build(host_drivers: Iterable[str]) -> Artifact:
+    """Build the artifact.
+
+    :param host_drivers: ``module:class`` of each host side to be carried
+    :raises ConfigurationError: a library is missing, or is not pure Python
+    """
+    members = {"__main__.py": _MAIN, **dict(_sources(host_drivers))}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(members):
+            _write(archive, path, members[path])
+            if path.endswith(".py") and path != "__main__.py":
+                _write(archive, path + "c", _byte_code(path, members[path]))
+    data = b"#!/usr/bin/env python3\n" + buffer.getvalue()
+    digest = hashlib.sha256(b"".join(path.encode() + members[path] for path in sorted(members))).hexdigest()
+    return Artifact(f"polly-executor-{digest[:16]}.pyz", data)
+
+
+def _write(archive: zipfile.ZipFile, path: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(path, _EPOCH)
+    info.external_attr = 0o644 << 16
+    archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+
+
+def _byte_code(path: str, source: bytes) -> bytes:
+    code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+    pack: Any = bootstrap._code_to_hash_pyc  # type: ignore[attr-defined]
+    data: bytes = bytes(pack(code, importlib.util.source_hash(source), False))
+    return data
+
+
+def _sources(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    own = Path(__file__).resolve().parents[2]
+    for name in _OWN:
+        yield name, (own / name).read_bytes()
+    for tree in _OWN_TREES:
+        yield from _tree(own / tree, own, skip=_NOT_OURS)
+    yield from _host_sides(host_drivers)
+    for library in LIBRARIES:
+        yield from _library(library)
+    for library in _WHERE_INSTALLED:
+        if importlib.util.find_spec(library) is not None:
+            yield from _library(library)
+
+
+def _host_sides(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for source in sorted(_package_path("drivers").glob("*.py")):
+        yield f"drivers/{source.name}", source.read_bytes()
+    for specification in host_drivers:
+        module = specification.partition(":")[0]
+        package = module.rpartition(".")[0]
+        folder = _package_path(package)
+        root = folder
+        for _ in package.split("."):
+            root = root.parent
+        for parent in (folder, *folder.parents):
+            if parent == root:
+                break
+            if (parent / "__init__.py").exists():
+                yield str((parent / "__init__.py").relative_to(root)), (parent / "__init__.py").read_bytes()
+        # The controller side stays here: it may need a platform's SDK, and agents have no use for it.
+        for source in sorted(folder.rglob("*.py")):
+            if source.name != "controller.py":
+                yield str(source.relative_to(root)), source.read_bytes()
+
+
+def _package_path(name: str) -> Path:
+    specification = importlib.util.find_spec(name)
+    if specification is None or not specification.submodule_search_locations:
+        raise ConfigurationError(
+            f"package {name!r} is needed in the executor's artifact and is not installed",
+            field="services",
+            value=name,
+            remedy=f"install the distribution that provides {name}",
+        )
+    return Path(next(iter(specification.submodule_search_locations)))
+
+
+def _library(name: str) -> Iterator[tuple[str, bytes]]:
+    specification = importlib.util.find_spec(name)
+    if specification is None or specification.origin is None:
+        raise ConfigurationError(
+            f"library {name!r} is needed in the executor's artifact and is not installed",
+            field="libraries",
+            value=name,
+            remedy="install polly-mesos again",
+        )
+    origin = Path(specification.origin)
+    if specification.submodule_search_locations:
+        yield from _tree(origin.parent, origin.parent.parent, data=True)
+    else:
+        yield origin.name, origin.read_bytes()
+
+
+def _tree(folder: Path, root: Path, *, skip: tuple[str, ...] = (), data: bool = False) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(root).as_posix()
+        if "__pycache__" in relative or relative.startswith(skip or ("\0",)) or not path.is_file():
+            continue
+        if "/tests/" in relative or path.suffix in (".so", ".pyi", ".pyd"):
+            continue
+        if path.suffix == ".py" or (data and path.suffix in (".pem", ".typed")):
+            yield relative, path.read_bytes()

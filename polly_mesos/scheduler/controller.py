@@ -1,0 +1,241 @@
+"""The volume controller: makes the platforms what the ledger says they should be.
+
+It is level-triggered: to be told about a volume means to look at its records and do the one next step, whatever the
+reason for looking was. Every step is journaled: the intent is synced to the ledger before the platform is called, and
+each platform call is idempotent, so a crash between any two lines is met by looking again.
+
+Steps on one volume never overlap; steps on different volumes run side by side.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from drivers.base import CreateRequest, PlatformState, Tags
+from polly_mesos.errors import AlreadyExists, InvalidRequest, NotSupported, PlatformError, PollyError, UnknownVolume
+from polly_mesos.ledger import Ledger
+from polly_mesos.model import (
+    HostIdentity,
+    Json,
+    OperationState,
+    Publication,
+    PublicationState,
+    Volume,
+    VolumeState,
+)
+from polly_mesos.scheduler.services import Services
+from polly_mesos.scheduler.worker import KeyedWorkers
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY = 0.25
+_LONGEST_RETRY = 60.0
+_POLL = 0.2
+_FINAL = (AlreadyExists, InvalidRequest, NotSupported)
+
+
+Answer = TypeVar("Answer")
+
+
+class VolumeController:
+    """Creates, attaches, detaches and deletes through the drivers.
+
+    :param workers: how many platform calls run side by side
+    """
+
+    def __init__(self, ledger: Ledger, services: Services, *, cluster: str, workers: int = 8) -> None:
+        self._ledger = ledger
+        self._services = services
+        self._cluster = cluster
+        self._failures: dict[str, int] = {}
+        self._workers = KeyedWorkers(self._look, workers=workers, name="volume-controller")
+
+    def start(self) -> None:
+        """Begin, with every volume that the ledger says is not yet as it should be."""
+        self._workers.start()
+        self.resume()
+
+    def stop(self) -> None:
+        """Finish the running calls and stop."""
+        self._workers.stop()
+
+    def resume(self) -> None:
+        """Look at every volume with work left: what an earlier process began is finished from here."""
+        unfinished = {VolumeState.CREATING, VolumeState.DELETING}
+        for volume in self._ledger.volumes(states=unfinished):
+            self.look_at(volume.id)
+        for publication in self._ledger.publications():
+            self.look_at(publication.volume)
+        for operation in self._ledger.operations(state=OperationState.INTENT, limit=10_000):
+            self.look_at(operation.subject)
+
+    def look_at(self, volume: str) -> None:
+        """Have a volume looked at soon."""
+        self._workers.put(volume)
+
+    def _look(self, volume_id: str) -> float | None:
+        """Do the next step. Seconds until the next look, or None when there is nothing to wait for."""
+        try:
+            volume = self._ledger.volume(volume_id)
+        except UnknownVolume:
+            return None
+        try:
+            delay = self._step(volume)
+        except PollyError as error:
+            return self._later(volume, error)
+        except Exception as error:
+            log.exception("volume %s: unexpected error", volume_id)
+            return self._later(volume, PlatformError(f"{type(error).__name__}: {error}", outcome_unknown=True))
+        self._failures.pop(volume_id, None)
+        return delay
+
+    def _later(self, volume: Volume, error: PollyError) -> float:
+        count = self._failures[volume.id] = self._failures.get(volume.id, 0) + 1
+        delay = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** (count - 1)) * random.uniform(0.8, 1.2)
+        log.warning("volume %s: %s; trying again in %.1f s", volume.id, error, delay)
+        return delay
+
+    def _step(self, volume: Volume) -> float | None:
+        publication = self._ledger.publication(volume.id)
+        if volume.state is VolumeState.CREATING:
+            return self._create(volume)
+        if publication is not None:
+            return self._move(volume, publication)
+        if volume.state is VolumeState.DELETING:
+            self._delete(volume)
+            return None
+        self._close_stale_intents(volume)
+        return None
+
+    def _move(self, volume: Volume, publication: Publication) -> float | None:
+        match publication.state:
+            case PublicationState.ATTACHING if volume.state is not VolumeState.READY:
+                # Nothing is mounted before ATTACHED, so the host need not be asked to let go.
+                self._ledger.unpublished(volume.id, publication.generation)
+                return 0.0
+            case PublicationState.ATTACHING:
+                return self._attach(volume, publication)
+            case PublicationState.DETACHING:
+                return self._detach(volume, publication)
+            case _:
+                return None
+
+    def _create(self, volume: Volume) -> float | None:
+        profile = self._services.profiles.get(volume.profile)
+        if profile is None:
+            self._ledger.volume_failed(volume.id, f"profile {volume.profile!r} is not configured", final=False)
+            return _LONGEST_RETRY
+        request = CreateRequest(
+            token=volume.id,
+            size=volume.size,
+            tags=Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch),
+            zone=profile.zone,
+            platform_type=profile.platform_type,
+            iops=profile.iops,
+            encryption=profile.encryption,
+            filesystem=profile.filesystem,
+        )
+        try:
+            made = self._journaled(
+                "volume.create",
+                volume,
+                {"service": volume.service, "size": volume.size},
+                lambda: self._services.controller(volume.service).create(request),
+                lambda made: {"platform_id": made.id, "state": made.state.value},
+            )
+        except PollyError as error:
+            final = isinstance(error, _FINAL)
+            self._ledger.volume_failed(volume.id, str(error), final=final)
+            if final:
+                log.error("volume %s cannot be made: %s", volume.id, error)
+                return None
+            raise
+        if made.state is PlatformState.ERROR:
+            self._ledger.volume_failed(volume.id, f"the platform could not make {made.id}", final=True)
+            return None
+        if made.state is not PlatformState.AVAILABLE:
+            return _POLL
+        self._ledger.volume_created(volume.id, made.id)
+        return 0.0
+
+    def _attach(self, volume: Volume, publication: Publication) -> float:
+        host = self._identity(volume, publication)
+        attachment = self._journaled(
+            "volume.attach",
+            volume,
+            {"host": publication.host, "generation": publication.generation},
+            lambda: self._services.controller(volume.service).attach(volume.platform_id, host),
+            lambda attachment: {"attachment": attachment},
+        )
+        self._ledger.attached(volume.id, publication.generation, attachment)
+        return 0.0
+
+    def _detach(self, volume: Volume, publication: Publication) -> float:
+        host = self._identity(volume, publication)
+        self._journaled(
+            "volume.detach",
+            volume,
+            {"host": publication.host, "generation": publication.generation},
+            lambda: self._services.controller(volume.service).detach(volume.platform_id, host),
+        )
+        self._ledger.detached(volume.id, publication.generation)
+        return 0.0
+
+    def _delete(self, volume: Volume) -> None:
+        # Without a platform id the creation may still have happened without our hearing of it.
+        platform_id = volume.platform_id or self._find_unheard(volume)
+        if platform_id:
+            self._journaled(
+                "volume.delete",
+                volume,
+                {"platform_id": platform_id},
+                lambda: self._services.controller(volume.service).delete(platform_id),
+                lambda _: {},
+            )
+        self._ledger.volume_deleted(volume.id)
+        self._close_stale_intents(volume)
+
+    def _find_unheard(self, volume: Volume) -> str:
+        controller = self._services.controller(volume.service)
+        page = controller.list()
+        while True:
+            for candidate in page.volumes:
+                if candidate.tags.volume == volume.id:
+                    return candidate.id
+            if page.next is None:
+                return ""
+            page = controller.list(page.next)
+
+    def _journaled(
+        self,
+        kind: str,
+        volume: Volume,
+        detail: Json,
+        call: Callable[[], Answer],
+        outcome: Callable[[Answer], Json] = lambda answer: {},
+    ) -> Answer:
+        """Call the platform between intent and outcome.
+
+        An error that may go away, or after which the call may have happened, leaves the intent open: the next look
+        makes the same call again, and every driver call is idempotent.
+        """
+        operation = self._ledger.begin(kind, volume.id, detail, volume.agent)
+        try:
+            answer = call()
+        except PollyError as error:
+            if not error.retryable and not getattr(error, "outcome_unknown", False):
+                self._ledger.finish(operation.id, {}, error)
+            raise
+        self._ledger.finish(operation.id, outcome(answer))
+        return answer
+
+    def _identity(self, volume: Volume, publication: Publication) -> HostIdentity:
+        known = self._ledger.agent(publication.agent).identities.get(volume.service)
+        return known if known is not None else HostIdentity(publication.host)
+
+    def _close_stale_intents(self, volume: Volume) -> None:
+        for operation in self._ledger.operations(subject=volume.id, state=OperationState.INTENT):
+            self._ledger.finish(operation.id, {"found": volume.state.value})

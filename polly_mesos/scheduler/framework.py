@@ -1,0 +1,340 @@
+"""Polly as a Mesos framework: what it does when Mesos calls.
+
+It keeps exactly one executor on every chosen agent, takes offers only while one is missing, and hands each executor its
+token by framework message, which Mesos keeps nowhere.
+
+Offers are judged here; how an executor is launched stands in :mod:`polly_mesos.scheduler.placement`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from polly_mesos.agent_api import Summons, encode
+from polly_mesos.config import AgentSettings
+from polly_mesos.errors import PollyError, UnknownAgent
+from polly_mesos.ledger import Ledger
+from polly_mesos.model import Agent, AgentState, Json
+from polly_mesos.scheduler import placement
+from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
+from polly_mesos.scheduler.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+REFUSE_UNSUITABLE = 3600.0
+"""Seconds for which an offer that we have no use for is declined."""
+REFUSE_TOO_SMALL = 5.0
+"""Seconds after which an agent without room for the executor is looked at again."""
+_RECONCILE = 3.0
+_FIRST_RELAUNCH = 0.5
+_LONGEST_RELAUNCH = 60.0
+_ENDED = {
+    "TASK_FINISHED",
+    "TASK_FAILED",
+    "TASK_KILLED",
+    "TASK_ERROR",
+    "TASK_LOST",
+    "TASK_DROPPED",
+    "TASK_GONE",
+    "TASK_GONE_BY_OPERATOR",
+}
+_GONE = {"TASK_GONE", "TASK_GONE_BY_OPERATOR"}
+
+
+class Driver(Protocol):
+    """The part of :class:`polly_mesos.mesos.scheduler_driver.SchedulerDriver` that the framework uses."""
+
+    def accept(self, offer_ids: Sequence[Json], operations: Sequence[Json], refuse_seconds: float) -> bool: ...
+
+    def decline(self, offer_ids: Sequence[Json], refuse_seconds: float) -> bool: ...
+
+    def suppress(self) -> bool: ...
+
+    def revive(self) -> bool: ...
+
+    def reconcile(self, tasks: Sequence[Json]) -> bool: ...
+
+    def send_to_executor(self, executor_id: str, agent_id: str, data: bytes) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Executor:
+    """What is known of the executor on one agent. ``task`` is empty while none is launched."""
+
+    task: str = ""
+    running: bool = False
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Framework:
+    """The scheduler callbacks. Called from the driver's thread and from the timer of the scheduler half.
+
+    :param isolates: tells whether an agent (``host:port``) isolates file systems, so that mounts need propagation
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tokens: Tokens,
+        *,
+        role: str,
+        agents: AgentSettings,
+        settings: ExecutorSettings,
+        scheduler_url: str,
+        isolates: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._tokens = tokens
+        self._role = role
+        self._agents = agents
+        self._settings = settings
+        self._scheduler_url = scheduler_url
+        self._isolates = isolates
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._executors: dict[str, _Executor] = {}
+        self._suppressed = False
+        self._known_since = 0.0
+        self._launches = 0
+        self._driver: Driver | None = None
+        self.refused_with = ""
+        """Why the master refused the framework, empty while it did not."""
+        self.connected = threading.Event()
+
+    def bind(self, driver: Driver) -> None:
+        """Tell the framework its driver, before the driver starts."""
+        self._driver = driver
+
+    @property
+    def driver(self) -> Driver:
+        """The driver, once bound."""
+        assert self._driver is not None
+        return self._driver
+
+    # What Mesos calls -------------------------------------------------------------------------------------------
+
+    def registered(self, framework_id: str, master_info: Json) -> None:
+        """(Re-)registered: learn what runs, and offers from the start."""
+        if self._ledger.framework_id() != framework_id:
+            self._ledger.set_framework_id(framework_id)
+        with self._lock:
+            self._known_since = self._clock()
+            self._suppressed = False
+        log.info("registered with master %s as framework %s", master_info.get("address", {}), framework_id)
+        self.connected.set()
+        self.driver.reconcile([])
+        self.driver.revive()
+
+    def disconnected(self) -> None:
+        """The master is gone for now."""
+        self.connected.clear()
+        log.warning("disconnected from the master")
+
+    def offers(self, offers: list[Json]) -> None:
+        """Use an offer where an executor is missing, decline it otherwise."""
+        for offer in offers:
+            self._consider(offer)
+        self._suppress_when_satisfied()
+
+    def rescinded(self, offer_id: str) -> None:
+        """An offer was taken back before it was used; nothing is kept of offers."""
+
+    def update(self, status: Json) -> None:
+        """The state of one of our tasks."""
+        task, state = status["task_id"]["value"], status["state"]
+        agent_id = status.get("agent_id", {}).get("value", "") or agent_of_task(task)
+        with self._lock:
+            executor = self._executors.setdefault(agent_id, _Executor())
+            if state not in _ENDED:
+                executor.task, executor.running = task, state == "TASK_RUNNING"
+                if executor.running:
+                    executor.failures = 0
+                return
+            if executor.task not in ("", task):
+                return
+            self._ended(agent_id, executor, status)
+
+    def message(self, executor_id: str, agent_id: str, data: bytes) -> None:
+        """An executor asks for its token."""
+        try:
+            wants = json.loads(data).get("want")
+        except ValueError:
+            wants = None
+        if wants == "summons":
+            self.summon(agent_id)
+        else:
+            log.warning("agent %s: message from executor %s not understood", agent_id, executor_id)
+
+    def agent_lost(self, agent_id: str) -> None:
+        """The master removed an agent."""
+        self._set_state(agent_id, AgentState.LOST)
+
+    def executor_lost(self, executor_id: str, agent_id: str, status: int) -> None:
+        """An executor ended; the update of its task says the rest."""
+        log.warning("agent %s: executor %s ended with status %s", agent_id, executor_id, status)
+
+    def refused(self, message: str) -> None:
+        """The master refuses us; the scheduler half decides whether to go on."""
+        self.refused_with = message
+        log.error("the master refused the framework: %s", message)
+
+    # What the scheduler half calls ------------------------------------------------------------------------------
+
+    def summon(self, agent_id: str) -> None:
+        """Send an executor its token and our address."""
+        try:
+            token = self._tokens.issue(agent_id)
+        except UnknownAgent:
+            log.warning("agent %s: its executor asks for a token, but the agent is not known", agent_id)
+            return
+        summons = json.dumps(encode(Summons(self._scheduler_url, token))).encode()
+        self.driver.send_to_executor(placement.EXECUTOR_ID, agent_id, summons)
+
+    def agent_seen(self, facts: AgentFacts) -> None:
+        """An agent is known to the master: take offers again if it lacks an executor."""
+        if self._agents.admits(facts.hostname, facts.attributes) and self._missing(facts.id):
+            self._take_offers()
+
+    def tick(self) -> None:
+        """Called every second or so: takes offers again once an executor may be launched anew."""
+        now = self._clock()
+        with self._lock:
+            due = any(not executor.task and executor.not_before <= now for executor in self._executors.values())
+        if due:
+            self._take_offers()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _consider(self, offer: Json) -> None:
+        facts = placement.facts_of_offer(offer)
+        offer_ids = [offer["id"]]
+        if not self._agents.admits(facts.hostname, facts.attributes) or not self._missing(facts.id):
+            self.driver.decline(offer_ids, REFUSE_UNSUITABLE)
+            return
+        if not self._may_launch(facts.id) or not placement.fits(offer, self._settings):
+            self.driver.decline(offer_ids, REFUSE_TOO_SMALL if self._may_launch(facts.id) else 1.0)
+            return
+        self._launch(facts, offer_ids)
+
+    def _launch(self, facts: AgentFacts, offer_ids: list[Json]) -> None:
+        root = self._agents.root_on(facts.hostname, facts.port)
+        try:
+            isolates = self._isolates(facts.endpoint)
+        except PollyError as error:
+            log.warning("agent %s (%s): %s", facts.id, facts.endpoint, error)
+            self.driver.decline(offer_ids, REFUSE_TOO_SMALL)
+            return
+        self._remember(facts, root)
+        with self._lock:
+            self._launches += 1
+            task_id = f"polly.{facts.id}.{int(time.time() * 1000):x}-{self._launches}"
+            self._executors.setdefault(facts.id, _Executor()).task = task_id
+        operation = placement.launch(facts, self._settings, task_id, self._role, root if isolates else None)
+        log.info("agent %s (%s): launching the executor", facts.id, facts.endpoint)
+        if not self.driver.accept(offer_ids, [operation], REFUSE_TOO_SMALL):
+            with self._lock:
+                self._executors[facts.id].task = ""
+
+    def _remember(self, facts: AgentFacts, root: str) -> None:
+        try:
+            known = self._ledger.agent(facts.id)
+        except UnknownAgent:
+            known = Agent(facts.id, facts.hostname, facts.endpoint, AgentState.CHOSEN)
+        self._ledger.put_agent(
+            dataclasses.replace(
+                known,
+                hostname=facts.hostname,
+                endpoint=facts.endpoint,
+                attributes=facts.attributes,
+                volume_root=root,
+                state=AgentState.CHOSEN,
+            )
+        )
+
+    def _missing(self, agent_id: str) -> bool:
+        with self._lock:
+            if self._executors.get(agent_id, _Executor()).task:
+                return False
+        try:
+            return not self._ledger.agent(agent_id).standalone
+        except UnknownAgent:
+            return True
+
+    def _may_launch(self, agent_id: str) -> bool:
+        """False while an executor that we do not know of yet may still be reported, or one has just failed."""
+        now = self._clock()
+        with self._lock:
+            if now < self._executors.get(agent_id, _Executor()).not_before:
+                return False
+            if now >= self._known_since + _RECONCILE:
+                return True
+        try:
+            known = self._ledger.agent(agent_id)
+        except UnknownAgent:
+            return True
+        return known.state is AgentState.LOST
+
+    def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
+        executor.task, executor.running = "", False
+        executor.failures += 1
+        delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))
+        executor.not_before = self._clock() + delay
+        log.warning(
+            "agent %s: executor task is %s (%s): %s%s; launching again in %.1f s",
+            agent_id,
+            status["state"],
+            status.get("reason", ""),
+            status.get("message", ""),
+            _remedy(str(status.get("message", ""))),
+            delay,
+        )
+        self._set_state(agent_id, AgentState.LOST if status["state"] in _GONE else AgentState.CHOSEN)
+        if status["state"] in _GONE:
+            del self._executors[agent_id]
+
+    def _set_state(self, agent_id: str, state: AgentState) -> None:
+        try:
+            agent = self._ledger.agent(agent_id)
+        except UnknownAgent:
+            return
+        if agent.state is not state:
+            self._ledger.put_agent(dataclasses.replace(agent, state=state))
+
+    def _take_offers(self) -> None:
+        with self._lock:
+            if not self._suppressed:
+                return
+            self._suppressed = False
+        self.driver.revive()
+
+    def _suppress_when_satisfied(self) -> None:
+        with self._lock:
+            waiting = any(not executor.task for executor in self._executors.values())
+            settled = self._clock() >= self._known_since + _RECONCILE
+            if waiting or self._suppressed or not settled:
+                return
+            self._suppressed = True
+        self.driver.suppress()
+
+
+def agent_of_task(task_id: str) -> str:
+    """The agent id inside one of our task ids."""
+    return task_id.removeprefix("polly.").rpartition(".")[0]
+
+
+def _remedy(message: str) -> str:
+    if "shared mount" in message or "mount propagation" in message:
+        return (
+            " -- the volume root must lie under a shared mount on that agent: run"
+            " `mount --bind ROOT ROOT && mount --make-shared ROOT` there, ROOT being agents.volume_root"
+        )
+    return ""

@@ -1,0 +1,189 @@
+"""The planner at work: takes snapshots of the ledger, plans, applies; again whenever something changed, and in turns.
+
+Deciding is pure and stands in :mod:`polly_mesos.scheduler.planner`; the ledger judges again when a plan is applied.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from polly_mesos.config import PlannerSettings, Policy
+from polly_mesos.errors import PollyError
+from polly_mesos.ledger import Ledger
+from polly_mesos.model import Agent, AgentState, Pool, Profile, VolumeState
+from polly_mesos.scheduler.planner import AgentSnapshot, PoolSnapshot, Snapshot, plan, shared_view
+
+log = logging.getLogger(__name__)
+
+_CAPACITY_INTERVAL = 30.0
+_GATHER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who has the largest lease of a pool, and since when it has that size."""
+
+    agent: str
+    size: int
+    since: float
+
+
+class Planning:
+    """Runs the planner in a thread of its own.
+
+    :param pools: asks the platforms for the pools' capacity
+    :param on_view: told the agents whose shared view changed
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: PlannerSettings,
+        profiles: Mapping[str, Profile],
+        pools: Callable[[], Iterable[Pool]],
+        on_view: Callable[[Iterable[str]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._profiles = {profile.pool: profile for profile in profiles.values()}
+        self._pools = pools
+        self._on_view = on_view
+        self._clock = clock
+        self._holders: dict[str, _Holder] = {}
+        self._view: dict[tuple[str, str], int] = {}
+        self._capacity_due = 0.0
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="planning", daemon=True)
+
+    def start(self) -> None:
+        """Learn the capacities, then begin."""
+        self._learn_capacity()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def look(self) -> None:
+        """Plan soon: something changed."""
+        self._wake.set()
+
+    def shared_view(self, agent: str) -> dict[str, int] | None:
+        """Pool name -> bytes that an agent is to show; None under the ``lease`` policy."""
+        if self._settings.policy is not Policy.SHARED:
+            return None
+        return {pool: size for (pool, shown_to), size in self._view.items() if shown_to == agent}
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(self._settings.interval)
+            # Agents tend to arrive together; one plan then serves them all.
+            if self._stopping.wait(_GATHER):
+                return
+            self._wake.clear()
+            try:
+                if self._clock() >= self._capacity_due:
+                    self._learn_capacity()
+                self.once()
+            except PollyError as error:
+                log.warning("planning: %s", error)
+            except Exception:
+                log.exception("planning failed; trying again in %g s", self._settings.interval)
+
+    def _learn_capacity(self) -> None:
+        known = self._ledger.pools()
+        for pool in self._pools():
+            before = known.get(pool.name)
+            if before is None or before.capacity != pool.capacity:
+                log.info("pool %s: capacity is %d bytes", pool.name, pool.capacity)
+                self._ledger.set_pool(pool)
+        self._capacity_due = self._clock() + _CAPACITY_INTERVAL
+
+    def once(self) -> None:
+        """One snapshot, one plan, applied."""
+        snapshot = self.snapshot()
+        changes = plan(snapshot, self._settings)
+        if changes:
+            applied = self._ledger.apply_leases(changes)
+            log.info("planned %d lease changes, %d applied", len(changes), len(applied))
+            if applied:
+                self._wake.set()
+        if self._settings.policy is Policy.SHARED:
+            self._show(shared_view(snapshot, self._view))
+
+    def _show(self, view: dict[tuple[str, str], int]) -> None:
+        before, self._view = self._view, view
+        changed = {agent for (pool, agent), size in view.items() if before.get((pool, agent)) != size}
+        changed |= {agent for (pool, agent) in before if (pool, agent) not in view}
+        if changed:
+            self._on_view(changed)
+
+    def snapshot(self) -> Snapshot:
+        """The ledger as the planner sees it."""
+        leases = {(lease.pool, lease.agent): lease.size for lease in self._ledger.leases()}
+        pools = self._ledger.pools()
+        balances = self._ledger.balance()
+        attached: Counter[tuple[str, str]] = Counter()
+        for volume in self._ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}):
+            attached[volume.agent, volume.service] += 1
+        return Snapshot(
+            pools=[
+                PoolSnapshot(
+                    name=name,
+                    service=profile.service,
+                    zone=profile.zone,
+                    capacity=pools[name].capacity,
+                    committed=balances[name].reserved + balances[name].volumes,
+                    minimum_size=profile.minimum_size,
+                    maximum_size=profile.maximum_size,
+                    retired=self._retired(name, leases),
+                )
+                for name, profile in self._profiles.items()
+                if name in pools
+            ],
+            agents=[_agent_snapshot(agent, attached) for agent in self._ledger.agents().values()],
+            leases=leases,
+        )
+
+    def _retired(self, pool: str, leases: Mapping[tuple[str, str], int]) -> str:
+        """The agent that has had an unused big lease for long enough, empty while nobody has."""
+        held = {agent: size for (name, agent), size in leases.items() if name == pool and size}
+        if not held:
+            return ""
+        agent = max(held, key=lambda candidate: (held[candidate], candidate))
+        holder = self._holders.get(pool)
+        if holder is None or (holder.agent, holder.size) != (agent, held[agent]):
+            if holder is not None and holder.agent == agent and self._is_due(holder):
+                # It is being shrunk for its successor; it stays retired until that one has more.
+                self._holders[pool] = _Holder(agent, held[agent], holder.since)
+            else:
+                self._holders[pool] = _Holder(agent, held[agent], self._clock())
+        return agent if self._is_due(self._holders[pool]) else ""
+
+    def _is_due(self, holder: _Holder) -> bool:
+        return self._clock() >= holder.since + self._settings.rotate
+
+
+def _agent_snapshot(agent: Agent, attached: Mapping[tuple[str, str], int]) -> AgentSnapshot:
+    usable = {name: identity for name, identity in agent.identities.items() if name not in agent.problems}
+    return AgentSnapshot(
+        id=agent.id,
+        zones={name: identity.zone for name, identity in usable.items()},
+        slots={
+            name: max(0, identity.attach_limit - attached.get((agent.id, name), 0))
+            for name, identity in usable.items()
+            if identity.attach_limit is not None
+        },
+        eligible=agent.state is AgentState.CONNECTED,
+        reclaimable=agent.state is AgentState.LOST,
+    )

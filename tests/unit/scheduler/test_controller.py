@@ -1,0 +1,256 @@
+"""The volume controller makes the platform what the ledger says, whatever happens between two lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.base import ControllerDriver
+from drivers.directory.controller import DirectoryController
+from drivers.directory.settings import DirectorySettings
+from polly_mesos.errors import PlatformError, PlatformUnavailable
+from polly_mesos.ledger import DestroyVolume, Ledger
+from polly_mesos.model import (
+    MB,
+    Filesystem,
+    FormatState,
+    Operation,
+    OperationState,
+    Profile,
+    Publication,
+    PublicationState,
+    Reclaim,
+    Volume,
+    VolumeKind,
+    VolumeState,
+)
+from polly_mesos.scheduler.controller import VolumeController
+from tests.unit.scheduler.conftest import GOLD
+
+DEADLINE = 10.0
+
+
+class Platform:
+    """The services of a configuration with one service, whose calls can be made to fail."""
+
+    def __init__(self, directory: Path) -> None:
+        self.driver = DirectoryController(DirectorySettings(str(directory)), "test")
+        self.profiles: dict[str, Profile] = {"gold": dataclasses.replace(GOLD, filesystem=Filesystem.NONE)}
+        self.before: dict[str, list[Exception]] = {}
+        self.after: dict[str, list[Exception]] = {}
+        self.calls: list[str] = []
+
+    def controller(self, service: str) -> ControllerDriver:
+        return self  # type: ignore[return-value]
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        real = getattr(self.driver, name)
+
+        def call(*arguments: object) -> object:
+            self.calls.append(name)
+            if self.before.get(name):
+                raise self.before[name].pop(0)
+            answer = real(*arguments)
+            if self.after.get(name):
+                raise self.after[name].pop(0)
+            return answer
+
+        return call
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    (tmp_path / "platform").mkdir()
+    return Platform(tmp_path / "platform")
+
+
+@pytest.fixture
+def start(ledger: Ledger, platform: Platform) -> Iterator[Callable[[], VolumeController]]:
+    running: list[VolumeController] = []
+
+    def begin() -> VolumeController:
+        controller = VolumeController(ledger, platform, cluster="test", workers=2)  # type: ignore[arg-type]
+        controller.start()
+        running.append(controller)
+        return controller
+
+    yield begin
+    for controller in running:
+        controller.stop()
+
+
+@pytest.fixture
+def volume(ledger: Ledger) -> Volume:
+    return ledger.add_volume(
+        Volume(
+            id="5e2b9c10-1111-4c6e-8a53-7a0a8e8b0d01",
+            pool="gold",
+            profile="gold",
+            service="local",
+            kind=VolumeKind.MOUNT,
+            size=64 * MB,
+            state=VolumeState.CREATING,
+            agent="a1",
+        )
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.005)
+
+
+def open_intents(ledger: Ledger) -> list[Operation]:
+    return ledger.operations(state=OperationState.INTENT)
+
+
+def publication_is(ledger: Ledger, volume: Volume, state: PublicationState | None) -> Callable[[], bool]:
+    def check() -> bool:
+        found: Publication | None = ledger.publication(volume.id)
+        return (found.state if found else None) is state
+
+    return check
+
+
+def test_a_volume_is_created_attached_detached_and_deleted(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    controller = start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    publication = ledger.publish(volume.id, "a1", "127.0.0.1:5051")
+    controller.look_at(volume.id)
+    until(publication_is(ledger, volume, PublicationState.ATTACHED))
+    held = platform.driver.get(ledger.volume(volume.id).platform_id)
+    assert held.attached_to == ("127.0.0.1:5051",)
+    ledger.unpublished(volume.id, publication.generation)
+    controller.look_at(volume.id)
+    until(publication_is(ledger, volume, None))
+    ledger.delete_volume(volume.id)
+    controller.look_at(volume.id)
+    until(lambda: ledger.volume(volume.id).state is VolumeState.DELETED)
+    assert not platform.driver.list().volumes
+    assert not open_intents(ledger)
+
+
+def test_a_platform_that_is_away_only_delays(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    platform.before["create"] = [PlatformUnavailable("away"), PlatformUnavailable("still away")]
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    assert len(platform.driver.list().volumes) == 1
+    assert not open_intents(ledger)
+
+
+def test_an_answer_that_is_lost_makes_no_second_volume(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    platform.after["create"] = [PlatformError("lost", outcome_unknown=True)]
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    assert platform.calls.count("create") == 2
+    assert len(platform.driver.list().volumes) == 1
+
+
+def test_what_an_earlier_process_began_is_finished(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    ledger.begin("volume.create", volume.id, {})
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    until(lambda: not open_intents(ledger))
+
+
+def test_a_volume_that_is_destroyed_before_it_was_heard_of_leaves_nothing_on_the_platform(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    platform.after["create"] = [PlatformError("lost", outcome_unknown=True)]
+    controller = VolumeController(ledger, platform, cluster="test")  # type: ignore[arg-type]
+    controller._look(volume.id)
+    assert len(platform.driver.list().volumes) == 1
+    ledger.delete_volume(volume.id)
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.DELETED)
+    assert not platform.driver.list().volumes
+    until(lambda: not open_intents(ledger))
+
+
+def test_a_volume_is_not_deleted_while_a_host_has_it(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    controller = start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    publication = ledger.publish(volume.id, "a1", "127.0.0.1:5051")
+    controller.look_at(volume.id)
+    until(publication_is(ledger, volume, PublicationState.ATTACHED))
+    ledger.published(volume.id, publication.generation, "/dev/x", "/t")
+    ledger.delete_volume(volume.id)
+    controller.look_at(volume.id)
+    controller.stop()
+    assert "detach" not in platform.calls
+    assert "delete" not in platform.calls
+
+
+def test_a_bug_in_a_driver_is_told_and_tried_again(
+    ledger: Ledger,
+    platform: Platform,
+    volume: Volume,
+    start: Callable[[], VolumeController],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    platform.before["create"] = [ZeroDivisionError("bug")]
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_profile_that_is_gone_keeps_the_volume_waiting_with_the_reason(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    platform.profiles = {}
+    start()
+    until(lambda: "gold" in ledger.volume(volume.id).error)
+    assert ledger.volume(volume.id).state is VolumeState.CREATING
+
+
+def test_a_new_volume_was_never_formatted(ledger: Ledger, volume: Volume) -> None:
+    assert ledger.volume(volume.id).format_state is FormatState.NEVER
+
+
+def test_retained_data_stays_on_the_platform(
+    ledger: Ledger, platform: Platform, start: Callable[[], VolumeController]
+) -> None:
+    from polly_mesos.ledger import CreateVolume, Reserve
+
+    def operation(number: int) -> Operation:
+        return Operation(f"00000000-0000-4000-8000-00000000000{number}", "mesos.X", "a1", OperationState.DONE, "a1")
+
+    ledger.admit(operation(1), Reserve("gold", "a1", "", "[1]", 64 * MB))
+    made = Volume(
+        "5e2b9c10-1111-4c6e-8a53-7a0a8e8b0d02",
+        "gold",
+        "gold",
+        "local",
+        VolumeKind.PATH,
+        64 * MB,
+        VolumeState.CREATING,
+        agent="a1",
+        owner="[1]",
+        persistence_id="p",
+    )
+    ledger.admit(operation(2), CreateVolume(made))
+    controller = start()
+    until(lambda: ledger.volume(made.id).state is VolumeState.READY)
+    ledger.admit(operation(3), DestroyVolume(made.id, Reclaim.RETAIN))
+    controller.look_at(made.id)
+    controller.stop()
+    assert ledger.volume(made.id).state is VolumeState.RELEASED
+    assert len(platform.driver.list().volumes) == 1
