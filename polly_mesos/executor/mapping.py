@@ -1,0 +1,159 @@
+"""Mapping one volume to the host and letting go of it: driver, file system, mount, and the report of each step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from drivers.base import HostDriver
+from polly_mesos.agent_api import Progress, PublishTarget
+from polly_mesos.errors import Conflict, MountFailed, NotFound, UnknownDriver
+from polly_mesos.executor.holdings import Holding, Holdings
+from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.model import Filesystem, FormatState
+
+log = logging.getLogger(__name__)
+
+_STEP_PATIENCE = 60.0
+_LOCATE_SECONDS = 120.0
+
+
+class HostTools(Protocol):
+    """What is done with the host's own programs and kernel; :class:`polly_mesos.executor.linux.LinuxTools` on Linux."""
+
+    def prepare(
+        self,
+        device: str,
+        filesystem: Filesystem,
+        volume: str,
+        format_state: FormatState,
+        begin: Callable[[], None],
+        done: Callable[[], None],
+    ) -> None:
+        """Make the device carry the volume's file system; ``begin`` is called before mkfs, ``done`` after it.
+
+        :raises UnsafeFormat: the device holds something else
+        """
+
+    def publish(self, device: str, target: str, *, block: bool, filesystem: Filesystem, options: Sequence[str]) -> None:
+        """Show the device's file system, or (where not ``block``) the directory, at ``target``; again is no error.
+
+        :raises MountFailed: the host refused, or something else is there
+        """
+
+    def unpublish(self, target: str) -> None:
+        """Take away what :meth:`publish` put at ``target``; again is no error.
+
+        :raises MountFailed: it is in use
+        """
+
+    def is_published(self, volume: str, device: str, target: str, *, block: bool) -> bool:
+        """Whether the host now shows exactly this volume at exactly this path."""
+
+    def mounted(self, volume_root: str) -> Mapping[str, str]:
+        """Volume id -> path of all that is mounted below the volume root."""
+
+
+class Mapper:
+    """Does the steps; its callers hold the lock of the volume's place (:meth:`Holdings.lock`).
+
+    :param drivers: service name -> host side of its driver
+    """
+
+    def __init__(
+        self, client: SchedulerClient, drivers: Mapping[str, HostDriver], tools: HostTools, holdings: Holdings
+    ) -> None:
+        self._client = client
+        self._drivers = drivers
+        self._tools = tools
+        self._holdings = holdings
+
+    def is_mapped(self, holding: Holding) -> bool:
+        """Whether the volume is mounted at its place, by the host's mount table."""
+        driver = self._drivers.get(holding.service)
+        block = driver is None or driver.block
+        return self._tools.is_published(holding.volume, holding.device, holding.target, block=block)
+
+    def map(self, answer: PublishTarget, deadline: float) -> Holding:
+        """Mount a volume that the platform has attached, and say so to the scheduler half.
+
+        :param deadline: monotonic time at which to give up
+        :raises HostError: a step on the host failed; the record of the holding stays, to be undone or tried again
+        :raises StaleGeneration: the volume was taken away from this host meanwhile
+        """
+        driver = self._driver(answer.service)
+        self._clear(answer)
+        holding = Holding(answer.volume, answer.target, answer.service, answer.generation, answer.attachment)
+        self._holdings.put(holding)
+        left = max(deadline - time.monotonic(), 1.0)
+        holding = replace(holding, device=driver.locate(answer.attachment, min(left, _LOCATE_SECONDS)))
+        self._holdings.put(holding)
+        if driver.block:
+            self._tools.prepare(
+                holding.device,
+                answer.filesystem,
+                holding.volume,
+                answer.format_state,
+                lambda: self._step(holding, "formatting"),
+                lambda: self._step(holding, "formatted"),
+            )
+        self._tools.publish(
+            holding.device,
+            holding.target,
+            block=driver.block,
+            filesystem=answer.filesystem,
+            options=answer.mount_options,
+        )
+        if not self.is_mapped(holding):
+            raise MountFailed(f"volume {holding.volume} is not the one that is mounted at {holding.target}")
+        self._step(holding, "published")
+        log.info("volume %s is mounted at %s from %s", holding.volume, holding.target, holding.device)
+        return holding
+
+    def unmap(self, holding: Holding) -> None:
+        """Unmount a volume and let go of its device; what is done already is no error.
+
+        :raises MountFailed: a process still uses it
+        """
+        driver = self._drivers.get(holding.service)
+        self._tools.unpublish(holding.target)
+        if driver is None:
+            log.warning("volume %s: its service %r is not known here any more", holding.volume, holding.service)
+        else:
+            driver.release(holding.attachment)
+        log.info("volume %s is unmounted from %s", holding.volume, holding.target)
+
+    def report_unmapped(self, volume: str, generation: int) -> None:
+        """Tell the scheduler half that this host has let go of a volume, then forget it.
+
+        :raises SchedulerUnreachable: it does not answer now; the record stays, so that it is told later
+        """
+        try:
+            self._client.step(volume, "unpublished", Progress(generation), patience=0.0)
+        except (Conflict, NotFound) as error:
+            log.info("volume %s had been taken from this host already: %s", volume, error.message)
+        self._holdings.drop(volume)
+
+    def _clear(self, answer: PublishTarget) -> None:
+        """Let go of what an earlier publication left in the way: another volume there, or an older mapping of this."""
+        found = (self._holdings.at(answer.target), self._holdings.get(answer.volume))
+        for earlier in {holding.volume: holding for holding in found if holding is not None}.values():
+            if (earlier.volume, earlier.generation) == (answer.volume, answer.generation):
+                continue
+            self.unmap(earlier)
+            self.report_unmapped(earlier.volume, earlier.generation)
+
+    def _step(self, holding: Holding, step: str) -> None:
+        progress = Progress(holding.generation, device=holding.device, target=holding.target)
+        self._client.step(holding.volume, step, progress, patience=_STEP_PATIENCE)
+
+    def _driver(self, service: str) -> HostDriver:
+        driver = self._drivers.get(service)
+        if driver is None:
+            raise UnknownDriver(
+                f"service {service!r} cannot be used on this host", remedy="see `polly agent list` for what it lacks"
+            )
+        return driver

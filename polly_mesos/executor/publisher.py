@@ -1,0 +1,188 @@
+"""Answers to PUBLISH_RESOURCES: the agent starts a task when its volumes are where the task will look for them.
+
+The agent sends all disks of this provider that are in use on it, the new task's among them, and sets no limit of time;
+it can be told nothing but yes or no, so every no has its reason in this executor's log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from polly_mesos.agent_api import PublishRequest, PublishState, PublishTarget
+from polly_mesos.errors import InvalidRequest, PollyError, StaleGeneration, WrongState
+from polly_mesos.executor.holdings import Holding, Holdings
+from polly_mesos.executor.mapping import Mapper
+from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.mesos.resources import persistence_of, volume_path
+from polly_mesos.model import Json
+
+log = logging.getLogger(__name__)
+
+_LONG_POLL_SECONDS = 10.0
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+
+
+class Publisher:
+    """Maps what tasks are about to use. Safe to call from several threads.
+
+    :param allow_scratch: whether tasks may use a pool's disk without making a volume
+    :param patience: seconds in all that one PUBLISH_RESOURCES may take
+    """
+
+    def __init__(
+        self,
+        client: SchedulerClient,
+        mapper: Mapper,
+        holdings: Holdings,
+        *,
+        allow_scratch: bool,
+        patience: float = 300.0,
+    ) -> None:
+        self._client = client
+        self._mapper = mapper
+        self._holdings = holdings
+        self._allow_scratch = allow_scratch
+        self._patience = patience
+        self._guard = threading.Lock()
+        self._confirmed: dict[str, Holding] = {}
+        self._wanted: dict[str, float] = {}
+        self._awaited: dict[str, str] = {}
+
+    def publish(self, resources: Sequence[Json]) -> bool:
+        """Whether every volume that the resources name is mounted now where the agent looks for it."""
+        deadline = time.monotonic() + self._patience
+        places: dict[str, Json] = {}
+        for resource in resources:
+            try:
+                if persistence_of(resource):
+                    places[volume_path(resource)] = resource
+                elif not self._allow_scratch:
+                    raise _scratch_refused(resource)
+            except InvalidRequest as error:
+                log.error("refused: %s", error)
+                return False
+        missing = [target for target in places if not self._is_still_mounted(target)]
+        if not missing:
+            return True
+        with ThreadPoolExecutor(max_workers=len(missing), thread_name_prefix="publish") as pool:
+            return all(pool.map(lambda target: self._publish(target, places[target], deadline), missing))
+
+    def last_wanted(self, target: str) -> float:
+        """Monotonic time at which a PUBLISH_RESOURCES last named the place, 0.0 where none did."""
+        with self._guard:
+            return self._wanted.get(target, 0.0)
+
+    def awaits(self, volume: str) -> bool:
+        """Whether a PUBLISH_RESOURCES waits for the volume at this moment."""
+        with self._guard:
+            return volume in self._awaited.values()
+
+    def forget(self, holding: Holding) -> None:
+        """Take a volume for unknown from now on: it was, or is about to be, unmounted or taken from this host."""
+        with self._guard:
+            if self._confirmed.get(holding.target) == holding:
+                del self._confirmed[holding.target]
+
+    def _is_still_mounted(self, target: str) -> bool:
+        """The answer from local knowledge alone, which needs no scheduler half; the mount table has the last word."""
+        with self._holdings.lock(target, timeout=0.0) as alone:
+            if not alone:
+                return False
+            self._note_wanted(target)
+            with self._guard:
+                holding = self._confirmed.get(target)
+            return holding is not None and self._mapper.is_mapped(holding)
+
+    def _publish(self, target: str, resource: Json, deadline: float) -> bool:
+        with self._holdings.lock(target, timeout=deadline - time.monotonic()) as alone:
+            if not alone:
+                log.error("refused: %s is still being worked on after %.0f seconds", target, self._patience)
+                return False
+            with self._guard:
+                holding = self._confirmed.get(target)
+            if holding is not None and self._mapper.is_mapped(holding):
+                return True
+            try:
+                holding = self._map_when_ready(target, resource, deadline)
+            except PollyError as error:
+                log.error("refused: %s cannot be published: %s", target, error)
+                return False
+            except Exception:
+                log.exception("refused: %s cannot be published, for a mistake in Polly or a driver", target)
+                return False
+            finally:
+                with self._guard:
+                    self._awaited.pop(target, None)
+                    self._wanted[target] = time.monotonic()
+            with self._guard:
+                self._confirmed[target] = holding
+            return True
+
+    def _map_when_ready(self, target: str, resource: Json, deadline: float) -> Holding:
+        # The first answer comes at once and names the volume, so that nobody takes it for unused meanwhile.
+        wait = 0.0
+        for pause in _growing_pauses():
+            left = deadline - time.monotonic()
+            answer = self._ask(resource, wait, left)
+            with self._guard:
+                self._awaited[target] = answer.volume
+            if answer.state is PublishState.REFUSED:
+                raise WrongState(f"volume {answer.volume}: {answer.reason}")
+            if answer.state is PublishState.READY:
+                _check_place(answer, target)
+                try:
+                    return self._mapper.map(answer, deadline)
+                except StaleGeneration as error:
+                    log.info("volume %s changed hands, asking again: %s", answer.volume, error.message)
+            if left < pause:
+                raise WrongState(f"volume {answer.volume} waited {self._patience:.0f} seconds: {answer.reason}")
+            time.sleep(pause)
+            wait = min(_LONG_POLL_SECONDS, left - pause)
+        raise AssertionError("pauses never end")
+
+    def _ask(self, resource: Json, wait: float, patience: float) -> PublishTarget:
+        answer = self._client.publications(PublishRequest((resource,), wait=wait), patience)
+        if len(answer.targets) != 1:
+            raise InvalidRequest(
+                f"the scheduler sees {len(answer.targets)} volumes in one disk: {_words(resource)}",
+                remedy="run the same version of Polly on both sides",
+            )
+        return answer.targets[0]
+
+    def _note_wanted(self, target: str) -> None:
+        with self._guard:
+            self._wanted[target] = time.monotonic()
+
+
+def _check_place(answer: PublishTarget, target: str) -> None:
+    if answer.target != target:
+        raise WrongState(
+            f"volume {answer.volume} would be mounted at {answer.target}, but the agent looks for it at {target}",
+            remedy="run the same version of Polly on both sides",
+        )
+
+
+def _growing_pauses() -> Iterator[float]:
+    pause = _SHORTEST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _scratch_refused(resource: Json) -> InvalidRequest:
+    return InvalidRequest(
+        f"a task uses {_words(resource)} without a volume",
+        field="disk.persistence",
+        remedy="CREATE a persistent volume there and use that, or set allow_scratch in polly.yml",
+    )
+
+
+def _words(resource: Json) -> str:
+    source = resource.get("disk", {}).get("source", {})
+    size = resource.get("scalar", {}).get("value", "?")
+    return f"{size} MB of profile {source.get('profile', '?')!r}"
