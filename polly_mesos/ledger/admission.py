@@ -26,11 +26,11 @@ from polly_mesos.model import UNRESERVED, Operation, OperationState, Reclaim, Vo
 class Admission(Store):
     """The only judge of what may be reserved and made."""
 
-    def admit(self, operation: Operation, change: Change) -> Operation:
-        """Make one change and keep the operation as DONE, in one transaction.
+    def admit(self, operation: Operation, *changes: Change) -> Operation:
+        """Make the changes and keep the operation as DONE, in one transaction: all of it or nothing.
 
         Idempotent by the operation's id, also after it was acknowledged: a repeat gets the stored operation, which may
-        be a refusal. The outcome is the one in ``operation``, with the id of the volume that was changed or made.
+        be a refusal. The outcome is the one in ``operation``, with the id of the first volume that was changed or made.
 
         :raises Conflict: the id was used for something else
         :raises PollyError: the change is refused, and nothing at all was changed; see
@@ -40,7 +40,8 @@ class Admission(Store):
             known = journal.repeated(transaction, operation)
             if known is not None:
                 return known
-            volume_id = _apply(change, transaction, operation)
+            found = [_apply(change, transaction, operation) for change in changes]
+            volume_id = next(filter(None, found), "")
             outcome = {**operation.outcome, "volume": volume_id} if volume_id else operation.outcome
             return journal.decide(transaction, operation, OperationState.DONE, outcome)
 

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import replace
 from typing import Any, NoReturn
 
-from sqlalchemy import Select, bindparam, delete, insert, literal_column, select, union_all
+from sqlalchemy import Select, Table, bindparam, delete, insert, literal_column, select, union_all
 
 from polly_mesos.errors import Conflict, InvalidRequest, PollyError, UnknownOperation, WrongState
 from polly_mesos.ledger import rows
 from polly_mesos.ledger.store import Prepared, Store, Transaction
-from polly_mesos.ledger.tables import history, journal
+from polly_mesos.ledger.tables import history, intents, verdicts
 from polly_mesos.model import Json, Operation, OperationState
 
-_open: Select[Any] = select(journal, literal_column("0").label("acknowledged"))
-_over: Select[Any] = select(history, literal_column("1").label("acknowledged"))
-_intent = journal.c.state == literal_column("'intent'")
 
-_FIND = Prepared(
-    union_all(_open.where(journal.c.id == bindparam("key")), _over.where(history.c.id == bindparam("key")))
+def _all_of(table: Table) -> Select[Any]:
+    over = "1" if table is history else "0"
+    return select(table, literal_column(over).label("acknowledged"))
+
+
+_TABLES = (intents, verdicts, history)
+_COLUMNS = tuple(column.name for column in history.c)
+
+_ADD_INTENT = Prepared(insert(intents))
+_ADD_VERDICT = Prepared(insert(verdicts))
+_ADD_HISTORY = Prepared(insert(history))
+_INTENT = Prepared(select(intents).where(intents.c.id == bindparam("key")))
+_REMOVE_INTENT = Prepared(
+    delete(intents).where(intents.c.subject == bindparam("the_subject"), intents.c.kind == bindparam("the_kind"))
 )
-_FIND_INTENT = Prepared(
-    _open.where(journal.c.subject == bindparam("the_subject"), journal.c.kind == bindparam("the_kind"), _intent)
+_VERDICT = Prepared(select(verdicts).where(verdicts.c.id == bindparam("key")))
+_REMOVE_VERDICT = Prepared(delete(verdicts).where(verdicts.c.id == bindparam("key")))
+_FIND = Prepared(union_all(*(_all_of(table).where(table.c.id == bindparam("key")) for table in _TABLES)))
+_FIND_DECIDED = Prepared(
+    union_all(*(_all_of(table).where(table.c.id == bindparam("key")) for table in (verdicts, history)))
 )
-_ADD = Prepared(insert(journal))
-_ADD_TO_HISTORY = Prepared(insert(history))
-_REMOVE = Prepared(delete(journal).where(journal.c.id == bindparam("key")))
 
 
 class Journal(Store):
@@ -38,21 +46,26 @@ class Journal(Store):
 
         :return: a new operation in state INTENT, or the unfinished one of the same kind and subject where there is one
         """
-        with self._write() as transaction:
-            row = transaction.one(_FIND_INTENT, the_subject=subject, the_kind=kind)
-            if row is not None:
-                return rows.to_operation(row)
-            operation = Operation(
-                id=str(uuid.uuid4()),
-                kind=kind,
-                subject=subject,
-                state=OperationState.INTENT,
-                agent=agent,
-                detail=detail,
-                created=time.time(),
-            )
-            transaction.run(_ADD, **rows.from_operation(operation))
+        operation = Operation(
+            id=str(uuid.uuid4()),
+            kind=kind,
+            subject=subject,
+            state=OperationState.INTENT,
+            agent=agent,
+            detail=detail,
+            created=time.time(),
+        )
+        while not self._write().add_alone(_ADD_INTENT, rows.from_operation(operation)):
+            unfinished = self._intent(kind, subject)
+            if unfinished is not None:
+                return unfinished
         return operation
+
+    def _intent(self, kind: str, subject: str) -> Operation | None:
+        query = _all_of(intents).where(intents.c.subject == subject, intents.c.kind == kind)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return rows.to_operation(row) if row else None
 
     def finish(self, operation_id: str, outcome: Json, error: PollyError | None = None) -> None:
         """Write down what came of an intent: DONE, or FAILED where there is an ``error``.
@@ -63,14 +76,13 @@ class Journal(Store):
         state = OperationState.FAILED if error else OperationState.DONE
         outcome = {**outcome, **describe(error)} if error else outcome
         with self._write() as transaction:
-            operation = must_find(transaction, operation_id)
-            if operation.state is OperationState.INTENT:
-                _over_with(transaction, replace(operation, state=state, outcome=outcome, finished=time.time()))
-            elif operation.state is not state or operation.outcome != rows.as_json(rows.as_text(outcome)):
-                raise WrongState(
-                    f"operation {operation_id} ({operation.kind} of {operation.subject}) is {operation.state} already",
-                    remedy="begin a new operation",
-                )
+            row = transaction.one(_INTENT, key=operation_id)
+            if row is None:
+                _must_be_finished(transaction, operation_id, state, outcome)
+                return
+            values = _values(row) | {"state": state.value, "outcome": rows.as_text(outcome), "finished": time.time()}
+            transaction.run(_REMOVE_INTENT, the_subject=values["subject"], the_kind=values["kind"])
+            transaction.run(_ADD_HISTORY, **values)
 
     def refuse(self, operation: Operation, error: PollyError) -> Operation:
         """Record that an operation was refused, with state FAILED and the error as its outcome.
@@ -92,29 +104,27 @@ class Journal(Store):
         :raises WrongState: it is a step of ours, which nobody acknowledges
         """
         with self._write() as transaction:
-            operation = must_find(transaction, operation_id)
-            if operation.acknowledged:
+            row = transaction.one(_VERDICT, key=operation_id)
+            if row is None:
+                _must_be_acknowledged(transaction, operation_id)
                 return
-            if operation.state is OperationState.INTENT:
-                raise WrongState(
-                    f"operation {operation_id} ({operation.kind} of {operation.subject}) has no outcome yet",
-                    remedy="acknowledge operations that came through an agent only",
-                )
-            _over_with(transaction, operation)
-            transaction.touch(operation.agent)
+            values = _values(row)
+            transaction.run(_REMOVE_VERDICT, key=operation_id)
+            transaction.run(_ADD_HISTORY, **values)
+            transaction.touch(values["agent"])
 
     def unacknowledged(self, agent: str) -> list[Operation]:
         """The agent's decided operations whose status Mesos has not acknowledged, oldest first."""
-        query = _open.where(journal.c.agent == agent, journal.c.state != OperationState.INTENT.value)
+        query = _all_of(verdicts).where(verdicts.c.agent == agent).order_by(verdicts.c.finished)
         with self.reading() as connection:
-            return [rows.to_operation(row) for row in connection.execute(query.order_by(journal.c.created))]
+            return [rows.to_operation(row) for row in connection.execute(query)]
 
     def operation(self, operation_id: str) -> Operation:
         """One operation.
 
         :raises UnknownOperation: there is none of that id
         """
-        query = union_all(_open.where(journal.c.id == operation_id), _over.where(history.c.id == operation_id))
+        query = union_all(*(_all_of(table).where(table.c.id == operation_id) for table in _TABLES))
         with self.reading() as connection:
             row = connection.execute(query).first()
         if row is None:
@@ -136,7 +146,8 @@ class Journal(Store):
         if limit <= 0:
             raise InvalidRequest(f"limit is {limit}", remedy="give a positive number", field="limit", value=limit)
         parts = []
-        for table, query in ((journal, _open), (history, _over)):
+        for table in _TABLES:
+            query = _all_of(table)
             for column, value in (("agent", agent), ("subject", subject), ("state", state)):
                 if value is not None:
                     query = query.where(table.c[column] == str(value))
@@ -153,8 +164,7 @@ def describe(error: PollyError) -> Json:
     return {"code": error.code, "message": error.message, "remedy": error.remedy}
 
 
-def must_find(transaction: Transaction, operation_id: str) -> Operation:
-    """:raises UnknownOperation: there is none of that id"""
+def _must_find(transaction: Transaction, operation_id: str) -> Operation:
     row = transaction.one(_FIND, key=operation_id)
     if row is None:
         _unknown(operation_id)
@@ -168,7 +178,7 @@ def repeated(transaction: Transaction, operation: Operation) -> Operation | None
 
     :raises Conflict: the id was used for something else
     """
-    row = transaction.one(_FIND, key=operation.id)
+    row = transaction.one(_FIND_DECIDED, key=operation.id)
     if row is None:
         return None
     known = rows.to_operation(row)
@@ -179,6 +189,28 @@ def repeated(transaction: Transaction, operation: Operation) -> Operation | None
             remedy="give every operation an id of its own",
         )
     return known
+
+
+def _values(row: Any) -> dict[str, Any]:
+    return dict(zip(_COLUMNS, row, strict=True))
+
+
+def _must_be_finished(transaction: Transaction, operation_id: str, state: OperationState, outcome: Json) -> None:
+    operation = _must_find(transaction, operation_id)
+    if operation.state is not state or operation.outcome != rows.as_json(rows.as_text(outcome)):
+        raise WrongState(
+            f"operation {operation_id} ({operation.kind} of {operation.subject}) is {operation.state} already",
+            remedy="begin a new operation",
+        )
+
+
+def _must_be_acknowledged(transaction: Transaction, operation_id: str) -> None:
+    operation = _must_find(transaction, operation_id)
+    if not operation.acknowledged:
+        raise WrongState(
+            f"operation {operation_id} ({operation.kind} of {operation.subject}) has no outcome yet",
+            remedy="acknowledge operations that came through an agent only",
+        )
 
 
 def decide(transaction: Transaction, operation: Operation, state: OperationState, outcome: Json) -> Operation:
@@ -197,14 +229,9 @@ def decide(transaction: Transaction, operation: Operation, state: OperationState
         created=operation.created or now,
         finished=now,
     )
-    transaction.run(_ADD, **rows.from_operation(decided))
+    transaction.run(_ADD_VERDICT, **rows.from_operation(decided))
     transaction.touch(operation.agent)
     return decided
-
-
-def _over_with(transaction: Transaction, operation: Operation) -> None:
-    transaction.run(_REMOVE, key=operation.id)
-    transaction.run(_ADD_TO_HISTORY, **rows.from_operation(operation))
 
 
 def _unknown(operation_id: str) -> NoReturn:

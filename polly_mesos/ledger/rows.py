@@ -160,7 +160,7 @@ def from_publication(publication: Publication) -> Values:
 
 
 def to_operation(row: Row) -> Operation:
-    """From the columns of ``journal`` or ``history`` and whether it was acknowledged."""
+    """From the columns of ``intents``, ``verdicts`` or ``history``, and whether it was acknowledged."""
     (operation, kind, subject, state, agent, framework, detail, outcome, status, created, finished, acknowledged) = row
     return Operation(
         id=operation,

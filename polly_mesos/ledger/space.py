@@ -31,6 +31,11 @@ _GROW = Prepared(
     .where(*_here)
     .values(size=holdings.c.size + bindparam("more"), backed=holdings.c.backed + bindparam("more_backed"))
 )
+_TAKE_PART = Prepared(
+    update(holdings)
+    .where(*_here, holdings.c.backed >= bindparam("less"), holdings.c.size > bindparam("less"))
+    .values(size=holdings.c.size - bindparam("less"), backed=holdings.c.backed - bindparam("less"))
+)
 _REMOVE = Prepared(delete(holdings).where(*_here))
 _UNBACKED = Prepared(
     select(holdings.c.owner, holdings.c.size, holdings.c.backed)
@@ -113,6 +118,8 @@ def take(transaction: Transaction, pool: str, agent: str, owner: str, size: int)
     :raises InsufficientCapacity: the holding has fewer
     """
     here = {"the_pool": pool, "the_agent": agent, "the_owner": owner}
+    if transaction.run(_TAKE_PART, **here, less=size):
+        return size
     had, backed = transaction.one(_HOLDING, **here) or (0, 0)
     available = backed if owner == UNRESERVED else had
     if size > available:

@@ -148,6 +148,11 @@ def errors_explained(path: Path) -> Iterator[None]:
         raise explained from error
 
 
+def is_duplicate(error: BaseException) -> bool:
+    """Whether an insert failed because there is a row with its key."""
+    return str(getattr(error, "sqlite_errorname", "")) in ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
+
+
 def explain(error: BaseException, path: Path) -> PollyError | None:
     """What an exception means for the ledger at ``path``; None where it means nothing in particular."""
     cause = getattr(error, "orig", None) or error

@@ -4,8 +4,8 @@ Two choices are for speed, since every change waits for the disk and each page t
 
 * ``holdings`` has an agent's lease and the reservations on it beside each other, because RESERVE moves bytes between
   the two. The lease is the row of the owner :data:`~polly_mesos.model.UNRESERVED`.
-* An operation is in ``journal`` while something is still to be done about it, and in ``history`` afterwards. So the
-  journal stays small enough to be read whole, and writing an intent touches few pages.
+* An operation about which something is still to be done is in ``intents`` or ``verdicts``, and in ``history``
+  afterwards. The first two stay so small that they need no index beside their key: writing an intent touches one page.
 
 JSON is kept as text and sizes as 64-bit integers: both mean the same on every database.
 """
@@ -178,21 +178,23 @@ def _operation_columns() -> list[Column[str] | Column[float]]:
     ]
 
 
-journal = Table(
-    "journal",
+intents = Table(
+    "intents",
+    metadata,
+    *_operation_columns(),
+    PrimaryKeyConstraint("subject", "kind"),
+    sqlite_with_rowid=False,
+)
+"""Our own steps that were begun and have no outcome: one of a kind for each subject at most."""
+
+verdicts = Table(
+    "verdicts",
     metadata,
     *_operation_columns(),
     PrimaryKeyConstraint("id"),
-    Index(
-        "uq_journal_intent",
-        "subject",
-        "kind",
-        unique=True,
-        **_where("state = 'intent'"),
-    ),
     sqlite_with_rowid=False,
 )
-"""Operations that somebody must still do something about: intents, and outcomes that Mesos has not acknowledged."""
+"""Mesos operations that were admitted or refused, until Mesos acknowledges their status."""
 
 history = Table(
     "history",

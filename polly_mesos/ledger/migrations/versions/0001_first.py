@@ -46,7 +46,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_history_id", "history", ["id"], unique=True)
     op.create_table(
-        "journal",
+        "intents",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
@@ -58,16 +58,24 @@ def upgrade() -> None:
         sa.Column("status_uuid", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("finished", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_journal"),
+        sa.PrimaryKeyConstraint("subject", "kind", name="pk_intents"),
         sqlite_with_rowid=False,
     )
-    op.create_index(
-        "uq_journal_intent",
-        "journal",
-        ["subject", "kind"],
-        unique=True,
-        sqlite_where=sa.text("state = 'intent'"),
-        postgresql_where=sa.text("state = 'intent'"),
+    op.create_table(
+        "verdicts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("framework", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("status_uuid", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("finished", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_verdicts"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "ledger",
