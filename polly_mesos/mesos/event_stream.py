@@ -10,7 +10,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from urllib.parse import urlsplit
 
 from polly_mesos.mesos.recordio import RecordDecoder
@@ -197,4 +197,6 @@ def _raise_for(response: HTTPResponse) -> None:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, IncompleteRead):
+        return "the connection was lost"
     return str(error) or type(error).__name__

@@ -4,8 +4,7 @@ What differs from the plain class (each is shown by a test): status updates are 
 them, and sent again with every subscription; nothing raises while there is no connection; ``MESOS_CHECKPOINT=0`` means
 no; the agent's own path and the executor's token are used; the process group is not killed behind the executor's back.
 
-JSON objects are Mesos' v1 executor API (include/mesos/v1/executor/executor.proto); the environment is what the agent
-gives to executors (``executorEnvironment`` in src/slave/slave.cpp).
+JSON objects are Mesos' v1 executor API (include/mesos/v1/executor/executor.proto).
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from polly_mesos.errors import AgentUnreachable, ConfigurationError, MesosError
+from polly_mesos.errors import AgentUnreachable, MesosError
 from polly_mesos.mesos.driver_process import Backoff, DriverProcess, pymesos
-from polly_mesos.mesos.event_stream import Reply, join_address, split_address
+from polly_mesos.mesos.event_stream import Reply
+from polly_mesos.mesos.executor_environment import agent_address, duration, required
 from polly_mesos.model import Json
 
 logger = logging.getLogger(__name__)
@@ -35,17 +35,8 @@ HEARTBEATS_MISSED = 2
 RECOVERY_TIMEOUT = 15 * 60.0
 """Seconds for which an executor waits for a lost agent where ``MESOS_RECOVERY_TIMEOUT`` does not say."""
 
-_DEFAULT_PORT = 5051
-_UNITS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "ms": 1e-3,
-    "secs": 1.0,
-    "mins": 60.0,
-    "hrs": 3600.0,
-    "days": 86400.0,
-    "weeks": 604800.0,
-}
+UPDATE_RETRY = 0.25
+"""Seconds after which updates are sent again to an agent that is not ready for them."""
 
 
 class ExecutorCallbacks(Protocol):
@@ -104,15 +95,15 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
         self._prepare(request_timeout, backoff or Backoff(initial=0.1, maximum=1.0, settled=2.0))
         self._callbacks = executor
         self.executor = _ExecutorAdapter(self, executor)
-        self.executor_id = {"value": _required(environment, "MESOS_EXECUTOR_ID")}
-        self._framework_id = _required(environment, "MESOS_FRAMEWORK_ID")
+        self.executor_id = {"value": required(environment, "MESOS_EXECUTOR_ID")}
+        self._framework_id = required(environment, "MESOS_FRAMEWORK_ID")
         self._agent_id = environment.get("MESOS_SLAVE_ID", "")
-        self._endpoint, self._agent_path = _agent_address(environment)
+        self._endpoint, self._agent_path = agent_address(environment)
         self._token = environment.get("MESOS_EXECUTOR_AUTHENTICATION_TOKEN")
         self.checkpoint = environment.get("MESOS_CHECKPOINT", "").lower() in ("1", "true")
         self.local = environment.get("MESOS_LOCAL", "").lower() in ("1", "true")
-        self.grace_shutdown_period = _duration(environment, "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", 0.0)
-        self._recovery_timeout = _duration(environment, "MESOS_RECOVERY_TIMEOUT", RECOVERY_TIMEOUT)
+        self.grace_shutdown_period = duration(environment, "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", 0.0)
+        self._recovery_timeout = duration(environment, "MESOS_RECOVERY_TIMEOUT", RECOVERY_TIMEOUT)
         self.executor_info: Json | None = None
         self.framework_info: Json | None = None
         self.tasks: dict[str, Json] = {}
@@ -120,8 +111,11 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
         """Status updates that the agent has not acknowledged, oldest first; pymesos takes them out."""
         self._conn = None
         self._dict_cls = dict
+        self._unsent: list[uuid.UUID] = []
+        """Those that the agent has not got, neither as a call nor with the present subscription."""
         self._updates_lock = threading.Lock()
-        self._subscribed_with: set[uuid.UUID] = set()
+        self._sending = threading.Lock()
+        self._send_later: threading.Timer | None = None
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"
@@ -149,6 +143,10 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
 
     def stop(self) -> None:
         """End the subscription; from any thread, callbacks included. The agent waits for the process to end, too."""
+        with self._updates_lock:
+            timer, self._send_later = self._send_later, None
+        if timer is not None:
+            timer.cancel()
         self._end()
 
     def send_update(
@@ -165,7 +163,8 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
 
         :param state: such as ``TASK_RUNNING``
         :param reason: such as ``REASON_TASK_INVALID``
-        :return: whether the agent has it already; False: it goes out with the next subscription
+        :return: whether the agent has it already; False: it goes out when the agent is ready, or with the next
+            subscription, unless the agent called it malformed, which the log says
         """
         status: Json = {"task_id": {"value": task_id}, "state": state}
         if message:
@@ -188,9 +187,12 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
             **status,
             "uuid": base64.b64encode(update_id.bytes).decode(),
         }
-        with self._updates_lock:
-            self.updates[update_id] = {"status": status}
-        return self._deliver(update_id)
+        # One lock for both steps, so that updates reach the agent in the order in which they were made.
+        with self._sending:
+            with self._updates_lock:
+                self.updates[update_id] = {"status": status}
+                self._unsent.append(update_id)
+            return update_id in self._send_waiting()
 
     def send_message(self, data: bytes) -> bool:
         """Send the scheduler a message, which Mesos may lose (MESSAGE).
@@ -204,23 +206,50 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
         reply = self._executor_call("MESSAGE", message={"data": data})
         return reply is not None and reply.accepted
 
-    def _deliver(self, update_id: uuid.UUID) -> bool:
-        with self._updates_lock:
-            update = self.updates.get(update_id)
-        if update is None:
-            return True
-        connected = self.connected
-        reply = self._executor_call("UPDATE", update=update)
-        if reply is not None and reply.accepted:
-            return True
-        if reply is not None and reply.status == 400:
-            # The agent will never understand it: kept, it would spoil every subscription from now on.
-            self.updates.pop(update_id, None)
-            logger.error("the agent does not accept the update %s: %s", update["status"]["state"], reply.text.strip())
-        elif connected:
+    def _send_waiting(self) -> set[uuid.UUID]:
+        """Send what waits, oldest first, up to the first that the agent does not take; returns what it took."""
+        taken: set[uuid.UUID] = set()
+        while self.connected:
+            with self._updates_lock:
+                if not self._unsent:
+                    break
+                update_id = self._unsent[0]
+                update = self.updates.get(update_id)
+                if update is None:  # Acknowledged, so the call that was not answered had arrived.
+                    del self._unsent[0]
+                    continue
+            reply = self._executor_call("UPDATE", update=update)
+            if reply is not None and reply.accepted:
+                taken.add(update_id)
+            elif reply is not None and reply.status == 400:
+                # The agent will never understand it: kept, it would spoil every subscription from now on.
+                self.updates.pop(update_id, None)
+                logger.error("the update %s is lost: the agent calls it malformed", update["status"]["state"])
+            else:
+                self._not_taken(reply)
+                break
+            with self._updates_lock:
+                if update_id in self._unsent:
+                    self._unsent.remove(update_id)
+        return taken
+
+    def _not_taken(self, reply: Reply | None) -> None:
+        if reply is None or reply.status != 503:
             # Whether the agent has it is unknown. The next subscription carries it, in its place among the others.
             self._drop_stream()
-        return False
+            return
+        # After its restart an agent accepts subscriptions for a while before it accepts updates.
+        with self._updates_lock:
+            if self._send_later is None and not self.aborted:
+                self._send_later = threading.Timer(UPDATE_RETRY, self._try_again)
+                self._send_later.daemon = True
+                self._send_later.start()
+
+    def _try_again(self) -> None:
+        with self._updates_lock:
+            self._send_later = None
+        with self._sending:
+            self._send_waiting()
 
     def _executor_call(self, call_type: str, **payload: Json) -> Reply | None:
         return self._call(self._named(call_type, payload))
@@ -237,18 +266,13 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
         self._agent_id = agent_info.get("id", {}).get("value", self._agent_id)
         self._subscribed(HEARTBEAT_INTERVAL * HEARTBEATS_MISSED)
         logger.info("subscribed to the Mesos agent %s at %s", self._agent_id, self._endpoint)
-        self._send_late_updates()
+        # What was made while the subscription was under way came too late to be part of it.
+        with self._sending:
+            self._send_waiting()
         if first:
             self.executor.registered(self, self.executor_info, self.framework_info, agent_info)
         else:
             self.executor.reregistered(self, agent_info)
-
-    def _send_late_updates(self) -> None:
-        """Send the updates that were made while the subscription was under way, too late to be part of it."""
-        with self._updates_lock:
-            late = [update_id for update_id in self.updates if update_id not in self._subscribed_with]
-        for update_id in late:
-            self._deliver(update_id)
 
     def on_kill(self, event: Json) -> None:
         """A task is to end; pymesos would lose the grace period."""
@@ -273,7 +297,7 @@ class ExecutorDriver(DriverProcess, pymesos.MesosExecutorDriver):  # type: ignor
     def _subscribe_call(self) -> Json:
         with self._updates_lock:
             updates = dict(self.updates)
-        self._subscribed_with = set(updates)
+            self._unsent.clear()
         subscribe = {
             "unacknowledged_tasks": list(self.tasks.values()),
             "unacknowledged_updates": list(updates.values()),
@@ -332,42 +356,3 @@ class _ExecutorAdapter(pymesos.Executor):  # type: ignore[misc]
 
     def error(self, driver: Any, message: str) -> None:
         logger.error("the Mesos agent reports: %s", message)
-
-
-def _required(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name)
-    if not value:
-        raise ConfigurationError(
-            f"the environment variable {name} is not set",
-            remedy="Only a Mesos agent can start an executor.",
-            field=name,
-        )
-    return value
-
-
-def _agent_address(environment: Mapping[str, str]) -> tuple[str, str]:
-    """The agent's address and the beginning of its paths, out of its libprocess PID (``slave(1)@10.0.0.1:5051``)."""
-    name, _, pid_address = environment.get("MESOS_SLAVE_PID", "").rpartition("@")
-    variable = "MESOS_AGENT_ENDPOINT"
-    address = environment.get(variable)
-    if not address and pid_address:
-        address, variable = pid_address, "MESOS_SLAVE_PID"
-    try:
-        endpoint = join_address(*split_address(address or _required(environment, variable), _DEFAULT_PORT))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{variable} is {address or pid_address!r}, not an agent's host:port", field=variable, value=address
-        ) from error
-    return endpoint, f"/{name}" if name else ""
-
-
-def _duration(environment: Mapping[str, str], name: str, default: float) -> float:
-    """Seconds in a duration as Mesos writes them, such as ``15mins`` (3rdparty/stout/include/stout/duration.hpp)."""
-    text = environment.get(name, "").strip()
-    if not text:
-        return default
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    try:
-        return float(number) * _UNITS[text.removeprefix(number)]
-    except (ValueError, KeyError) as error:
-        raise ConfigurationError(f"{name} is {text!r}, not a duration", field=name, value=text) from error

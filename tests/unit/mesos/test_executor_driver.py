@@ -150,6 +150,20 @@ class TestUpdates:
         assert unacknowledged(agent.call("SUBSCRIBE", 2)) == ["TASK_RUNNING"]
         recorder.heard("reregistered")
 
+    def test_updates_wait_in_order_for_an_agent_that_is_not_ready(
+        self, agent: Any, recorder: Any, answer: Any, run: Any
+    ) -> None:
+        agent.script("UPDATE", *[answer(503, "Agent has not finished recovery")] * 3)
+        driver = run(hardened(recorder, environment(agent)))
+        recorder.heard("registered")
+        assert driver.send_update("t-1", "TASK_STARTING") is False
+        assert driver.send_update("t-1", "TASK_RUNNING") is False
+        agent.call("UPDATE", 5)
+        states = [call.body["update"]["status"]["state"] for call in agent.of("UPDATE")]
+        assert states == ["TASK_STARTING"] * 4 + ["TASK_RUNNING"]
+        assert len(agent.of("SUBSCRIBE")) == 1, "the subscription is not given up for that"
+        assert driver.send_update("t-1", "TASK_FINISHED") is True
+
     def test_an_update_that_the_agent_calls_malformed_is_not_kept(
         self, agent: Any, recorder: Any, answer: Any, run: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
