@@ -65,7 +65,7 @@ def applied(snapshot: Snapshot, changes: tuple[LeaseChange, ...]) -> Snapshot:
     return replace(snapshot, leases={key: size for key, size in leases.items() if size})
 
 
-def settled(snapshot: Snapshot, limit: int = 4) -> Snapshot:
+def settled(snapshot: Snapshot, limit: int = 6) -> Snapshot:
     """The snapshot after as many plans as change something."""
     for _ in range(limit):
         changes = plan(snapshot, DEFAULTS)
