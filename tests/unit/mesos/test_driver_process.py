@@ -9,16 +9,17 @@ from polly_mesos.mesos.driver_process import Backoff
 
 
 def in_a_thread(statement: str) -> subprocess.CompletedProcess[str]:
-    """Run a statement in a thread of a new interpreter, then say whether SIGINT's handler is still Python's own."""
+    """Run a statement in a thread of a new interpreter, then say whether SIGINT's handler is still the same."""
     program = f"""
 import signal, threading
+before = signal.getsignal(signal.SIGINT)
 def work():
     {statement}
     print("imported")
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
-print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+print(signal.getsignal(signal.SIGINT) is before)
 """
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
 
