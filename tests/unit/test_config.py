@@ -225,8 +225,8 @@ profiles:
         ("    directory: /var/lib/polly/images\n", "", "5: services.local.directory: is missing"),
         (
             "directory: /",
-            "dir: /a\n    directory: /",
-            "7: services.local.dir: is not known here (did you mean directory?)",
+            "directry: /a\n    directory: /",
+            "7: services.local.directry: is not known here (did you mean directory?)",
         ),
         ("10GiB", "10", "8: services.local.capacity: '10' is a size without a unit (write 10GiB or 10MiB)"),
         ("10GiB", "10G", "does not say whether G counts in 1000s or 1024s (write 10GiB or 10GB)"),
