@@ -51,11 +51,15 @@ class Framework:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ids:
+        if self._ids and not self._ending:
             self._ending = True
             self._call("TEARDOWN")
         self._thread.join(WAIT_SECONDS)
         self._client.close()
+
+    def leave(self) -> None:
+        """Expect the master's end: tear nothing down, and miss nothing."""
+        self._ending = True
 
     def offer(self, agent_id: str | None = None) -> dict[str, Any]:
         """Take the next offer, of that agent where one is given."""
@@ -125,7 +129,7 @@ class Framework:
                 for data in stream.iter_raw():
                     for event in decoder.feed(data):
                         self._take(event, stream.headers["Mesos-Stream-Id"])
-            except httpx.RemoteProtocolError:  # the master cuts the stream of a framework that it tears down
+            except httpx.HTTPError:  # the master cuts the stream of a framework that it tears down
                 assert self._ending
 
     def _take(self, event: Mapping[str, Any], stream_id: str) -> None:
@@ -150,7 +154,7 @@ class Framework:
         if content is not None:
             call[kind.lower()] = content
         answer = self._client.post(self._url, json=call, headers={"Mesos-Stream-Id": self._ids["stream"]})
-        assert answer.status_code == 202, answer.text
+        assert answer.status_code == 202 or self._ending, answer.text
 
     def _wait(self, found: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + WAIT_SECONDS

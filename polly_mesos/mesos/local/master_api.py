@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 
-def registered_agents(ip: str, port: int, *, seconds: float = 5.0) -> dict[int, dict[str, Any]] | None:
+def registered_agents(ip: str, port: int, *, seconds: float = 2.0) -> dict[int, dict[str, Any]] | None:
     """The master's agents by the port that they listen on (master ``GET /slaves``); None where it does not answer."""
     connection = http.client.HTTPConnection(ip, port, timeout=seconds)
     try:

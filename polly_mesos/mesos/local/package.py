@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -112,17 +111,24 @@ def check_platform() -> None:
         raise UnsupportedPlatform(
             f"the local Mesos runs on x86-64 Linux only, and this is {system} on {machine}", remedy=_ELSEWHERE
         )
-    libc, version = platform.libc_ver(sys.executable)
-    if libc != "glibc":
+    version = _glibc_version()
+    if version is None:
         raise UnsupportedPlatform(
-            f"the local Mesos needs the GNU C library, and this Python runs on {libc or 'another one'}",
-            remedy=_ELSEWHERE,
+            "the local Mesos needs the GNU C library, and this Python runs on another one", remedy=_ELSEWHERE
         )
     if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_GLIBC:
         needed = ".".join(str(number) for number in OLDEST_GLIBC)
         raise UnsupportedPlatform(
             f"the local Mesos needs glibc {needed} or newer, and this is glibc {version}", remedy=_ELSEWHERE
         )
+
+
+def _glibc_version() -> str | None:
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (OSError, ValueError):
+        return None
+    return version if name == "glibc" else None
 
 
 def ensure_mesos(progress: Progress = ignore, environment: Mapping[str, str] = os.environ) -> Mesos:
