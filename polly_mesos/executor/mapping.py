@@ -22,39 +22,39 @@ _LOCATE_SECONDS = 120.0
 
 
 class HostTools(Protocol):
-    """What is done with the host's own programs and kernel; :class:`polly_mesos.executor.linux.LinuxTools` on Linux."""
+    """What is done with the host's own programs and kernel; :class:`polly_mesos.executor.linux.LinuxHost` on Linux."""
 
-    def prepare(
+    def publish(
         self,
-        device: str,
-        filesystem: Filesystem,
+        target: str,
         volume: str,
+        located: str,
+        filesystem: Filesystem,
+        options: Sequence[str],
+        *,
         format_state: FormatState,
         begin: Callable[[], None],
         done: Callable[[], None],
     ) -> None:
-        """Make the device carry the volume's file system; ``begin`` is called before mkfs, ``done`` after it.
+        """Bring the volume to ``target``, formatted first where it never was; succeeds where it is there.
 
+        :param located: a device or, where ``filesystem`` is NONE, a directory
+        :param begin: called before mkfs, ``done`` after it
         :raises UnsafeFormat: the device holds something else
-        """
-
-    def publish(self, device: str, target: str, *, block: bool, filesystem: Filesystem, options: Sequence[str]) -> None:
-        """Show the device's file system, or (where not ``block``) the directory, at ``target``; again is no error.
-
-        :raises MountFailed: the host refused, or something else is there
+        :raises MountFailed: something else is at the target, or the kernel refused
         """
 
     def unpublish(self, target: str) -> None:
-        """Take away what :meth:`publish` put at ``target``; again is no error.
+        """Take away what :meth:`publish` brought to ``target``; succeeds where nothing is.
 
         :raises MountFailed: it is in use
         """
 
-    def is_published(self, volume: str, device: str, target: str, *, block: bool) -> bool:
-        """Whether the host now shows exactly this volume at exactly this path."""
+    def volume_at(self, target: str) -> str | None:
+        """The id of the volume that the host shows at exactly this path now, None where none of ours is."""
 
     def mounted(self, volume_root: str) -> Mapping[str, str]:
-        """Volume id -> path of all that is mounted below the volume root."""
+        """Volume id -> path of all volumes that are published below the volume root."""
 
 
 class Mapper:
@@ -73,9 +73,7 @@ class Mapper:
 
     def is_mapped(self, holding: Holding) -> bool:
         """Whether the volume is mounted at its place, by the host's mount table."""
-        driver = self._drivers.get(holding.service)
-        block = driver is None or driver.block
-        return self._tools.is_published(holding.volume, holding.device, holding.target, block=block)
+        return self._tools.volume_at(holding.target) == holding.volume
 
     def map(self, answer: PublishTarget, deadline: float) -> Holding:
         """Mount a volume that the platform has attached, and say so to the scheduler half.
@@ -91,21 +89,15 @@ class Mapper:
         left = max(deadline - time.monotonic(), 1.0)
         holding = replace(holding, device=driver.locate(answer.attachment, min(left, _LOCATE_SECONDS)))
         self._holdings.put(holding)
-        if driver.block:
-            self._tools.prepare(
-                holding.device,
-                answer.filesystem,
-                holding.volume,
-                answer.format_state,
-                lambda: self._step(holding, "formatting"),
-                lambda: self._step(holding, "formatted"),
-            )
         self._tools.publish(
-            holding.device,
             holding.target,
-            block=driver.block,
-            filesystem=answer.filesystem,
-            options=answer.mount_options,
+            holding.volume,
+            holding.device,
+            answer.filesystem if driver.block else Filesystem.NONE,
+            answer.mount_options,
+            format_state=answer.format_state,
+            begin=lambda: self._step(holding, "formatting"),
+            done=lambda: self._step(holding, "formatted"),
         )
         if not self.is_mapped(holding):
             raise MountFailed(f"volume {holding.volume} is not the one that is mounted at {holding.target}")

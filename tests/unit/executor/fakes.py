@@ -264,6 +264,10 @@ class FakeScheduler:
             self.stale.discard(volume)
             raise StaleGeneration(f"volume {volume} is on another host now")
         self.steps.append((volume, step, progress))
+        if step in ("formatting", "formatted"):
+            for place, target in self.volumes.items():
+                if target.volume == volume:
+                    self.volumes[place] = replace(target, format_state=FormatState(step))
 
 
 class FakeHostDriver(HostDriver):
@@ -299,28 +303,46 @@ class FakeHost:
         self.unpublished: list[str] = []
         self.published: list[str] = []
 
-    def prepare(
+    def publish(
+        self,
+        target: str,
+        volume: str,
+        located: str,
+        filesystem: Filesystem,
+        options: Sequence[str],
+        *,
+        format_state: FormatState,
+        begin: Callable[[], None],
+        done: Callable[[], None],
+    ) -> None:
+        if target in self.mounts:
+            if self.mounts[target][0] != volume:
+                raise MountFailed(f"{target} is taken")
+            return
+        self._prepare(located, volume, format_state, begin, done)
+        self.mounts[target] = (volume, located)
+        self.published.append(target)
+
+    def _prepare(
         self,
         device: str,
-        filesystem: Filesystem,
         volume: str,
         format_state: FormatState,
         begin: Callable[[], None],
         done: Callable[[], None],
     ) -> None:
-        if self.formatted.get(device) == volume:
+        if format_state is FormatState.FORMATTED:
+            if self.formatted.get(device) != volume:
+                raise UnsafeFormat(f"{device} does not hold volume {volume}", found="nothing of it")
             return
-        if device in self.formatted or format_state is FormatState.FORMATTED:
-            raise UnsafeFormat(f"{device} is not blank", found=self.formatted.get(device, "nothing"))
-        begin()
+        if device in self.formatted and self.formatted[device] != volume:
+            raise UnsafeFormat(f"{device} is not blank", found=self.formatted[device])
+        if format_state is FormatState.NEVER:
+            if device in self.formatted:
+                raise UnsafeFormat(f"{device} is not blank", found=self.formatted[device])
+            begin()
         self.formatted[device] = volume
         done()
-
-    def publish(self, device: str, target: str, *, block: bool, filesystem: Filesystem, options: Sequence[str]) -> None:
-        if target in self.mounts and self.mounts[target][1] != device:
-            raise MountFailed(f"{target} is taken")
-        self.mounts[target] = (self.formatted[device], device)
-        self.published.append(target)
 
     def unpublish(self, target: str) -> None:
         if target in self.busy:
@@ -328,8 +350,8 @@ class FakeHost:
         if self.mounts.pop(target, None):
             self.unpublished.append(target)
 
-    def is_published(self, volume: str, device: str, target: str, *, block: bool) -> bool:
-        return target in self.mounts and self.mounts[target][0] == volume
+    def volume_at(self, target: str) -> str | None:
+        return self.mounts[target][0] if target in self.mounts else None
 
     def mounted(self, volume_root: str) -> Mapping[str, str]:
         return {volume: target for target, (volume, _) in self.mounts.items() if target.startswith(volume_root)}
