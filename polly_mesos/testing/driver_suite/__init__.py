@@ -1,0 +1,42 @@
+"""The conformance suite: what every driver must do, as tests that a third party calls on a driver of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.base import Driver
+from polly_mesos.model import MB
+from polly_mesos.testing.driver_suite.attachments import AttachmentTests
+from polly_mesos.testing.driver_suite.copies import CopyTests
+from polly_mesos.testing.driver_suite.harness import Harness, Settings
+from polly_mesos.testing.driver_suite.host import HostTests
+from polly_mesos.testing.driver_suite.volumes import VolumeTests
+
+__all__ = ["driver_suite"]
+
+
+def driver_suite(driver: Driver, settings: Settings, *, size: int = 16 * MB, timeout: float = 60.0) -> type:
+    """A class of tests for one driver. Give it a name that begins with ``Test`` in a module that pytest collects.
+
+    Both sides run on the machine of the test, the host side as two hosts. Each test begins with fresh settings and
+    ends with everything deleted.
+
+    :param settings: called with an empty directory, gives the service's settings as polly.yml would have them; leave
+        room for 12 volumes of ``size``
+    :param size: bytes of the volumes that are made, a multiple of what the platform allocates
+    :param timeout: seconds that the platform may take for one step
+    """
+
+    class ConformanceTests(VolumeTests, AttachmentTests, CopyTests, HostTests):
+        @pytest.fixture
+        def harness(self, tmp_path: Path) -> Iterator[Harness]:
+            harness = Harness(driver, settings(tmp_path), size, timeout)
+            try:
+                yield harness
+            finally:
+                harness.clean()
+
+    return ConformanceTests

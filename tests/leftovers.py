@@ -1,0 +1,40 @@
+"""What a test on real devices needs, and must not leave behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def require_root() -> None:
+    """Skip the test for anybody else."""
+    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+        pytest.skip("needs root and /dev/loop-control: it works on real loop devices and mounts")
+
+
+def loop_devices_below(directory: Path) -> list[str]:
+    """The loop devices that are bound to a file below the directory."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            file = backing.read_text().strip()
+        except OSError:
+            continue
+        if file.startswith(f"{directory}/"):
+            found.append(f"/dev/{backing.parent.parent.name}")
+    return found
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """What is mounted at or below the directory, as the kernel says."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if line.split(" ")[4].startswith(str(directory))]
+
+
+def assert_nothing_left(directory: Path) -> None:
+    """No mount, no loop device and no image of the test remains."""
+    assert mounts_below(directory) == []
+    assert loop_devices_below(directory) == []
+    assert [*directory.rglob("*.img"), *directory.rglob("*.part"), *directory.rglob("*.holder")] == []
