@@ -140,7 +140,9 @@ class _PoolPlan:
         if self._pool.maximum_size is not None:
             big = min(big, whole_mb(self._pool.maximum_size))
         for_others = divisible - max(big, minimum)
-        slice_size = max(_power_of_two(min(for_others // others, divisible // 2)), minimum) if others else minimum
+        # However small big_share is, the big lease is to be two slices at least: or it would not be worth handing on.
+        largest_slice = min(for_others // max(others, 1), divisible // (others + 2))
+        slice_size = max(_power_of_two(largest_slice), minimum)
         count = min(others, for_others // slice_size)
         big = divisible - count * slice_size
         holder = self._choose_holder(big, slice_size)
@@ -171,7 +173,7 @@ class _PoolPlan:
             lack = targets.big - sizes[targets.holder]
             if sizes[targets.holder] < max(targets.big * low_water, self._minimum):
                 needs[targets.holder] = lack
-            elif sizes.get(self._pool.retired, 0) > sizes[targets.holder]:
+            elif sizes.get(self._pool.retired, 0) * 2 >= sizes[targets.holder] * 3:
                 handed_on = whole_mb(min(lack, sizes[self._pool.retired] - targets.of(self._pool.retired)))
                 if handed_on >= self._slack:
                     needs[targets.holder] = handed_on
