@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from polly_mesos.executor import host
 from polly_mesos.executor.host import links, mounts, superblocks
@@ -67,7 +67,7 @@ class LinuxHost:
 
     def mount_problem(self, volume_root: str) -> str:
         """In a mount namespace of our own, mounts reach the host only below a shared mount."""
-        if _namespace_of("self") == _namespace_of("1"):
+        if not _in_a_mount_namespace_of_its_own():
             return ""
         found = host.shared_mount_of(volume_root)
         if found.shared:
@@ -78,9 +78,26 @@ class LinuxHost:
         )
 
 
+def _in_a_mount_namespace_of_its_own() -> bool:
+    """Whether an ancestor of this process (its agent is one) sees other mounts than this process."""
+    ours = _namespace_of("self")
+    return any(theirs not in (None, ours) for theirs in map(_namespace_of, _ancestors()))
+
+
+def _ancestors() -> Iterator[str]:
+    process = "self"
+    while process not in ("0", "1"):
+        try:
+            with open(f"/proc/{process}/stat") as file:
+                # The program's name, in parentheses, may hold anything; state and parent follow it.
+                process = file.read().rpartition(")")[2].split()[1]
+        except OSError:
+            return
+        yield process
+
+
 def _namespace_of(process: str) -> str | None:
     try:
         return os.readlink(f"/proc/{process}/ns/mnt")
-    except PermissionError:
-        # Only root may look, and only root may mount.
-        return os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return None
