@@ -65,4 +65,4 @@ def _cell(key: str, value: Any) -> str:
     return str(value)
 
 
-_SIZES = {"size", "capacity", "leased", "reserved", "unbacked", "volumes", "free", "leases"}
+_SIZES = {"size", "backed", "capacity", "leased", "reserved", "unbacked", "volumes", "free", "leases"}

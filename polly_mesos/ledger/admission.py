@@ -27,22 +27,22 @@ class Admission(Store):
     """The only judge of what may be reserved and made."""
 
     def admit(self, operation: Operation, *changes: Change) -> Operation:
-        """Make the changes and keep the operation as DONE, in one transaction: all of it or nothing.
+        """Make all changes that an operation means, and keep the operation as DONE, in one transaction.
 
         Idempotent by the operation's id, also after it was acknowledged: a repeat gets the stored operation, which may
-        be a refusal. The outcome is the one in ``operation``, with the id of the first volume that was changed or made.
+        be a refusal. The outcome is the one in ``operation``, and ``volumes``: the ids of those made or changed.
 
         :raises Conflict: the id was used for something else
-        :raises PollyError: the change is refused, and nothing at all was changed; see
+        :raises PollyError: a change is refused, and nothing at all was changed; see
             :meth:`polly_mesos.ledger.Ledger.refuse`
         """
         with self._write() as transaction:
             known = journal.repeated(transaction, operation)
             if known is not None:
                 return known
-            found = [_apply(change, transaction, operation) for change in changes]
-            volume_id = next(filter(None, found), "")
-            outcome = {**operation.outcome, "volume": volume_id} if volume_id else operation.outcome
+            made = [_apply(change, transaction, operation) for change in changes]
+            touched = [volume_id for volume_id in made if volume_id]
+            outcome = {**operation.outcome, "volumes": touched} if touched else operation.outcome
             return journal.decide(transaction, operation, OperationState.DONE, outcome)
 
 

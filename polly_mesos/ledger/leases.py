@@ -30,11 +30,16 @@ class Leases(Store):
 
     def reservations(self, agent: str | None = None) -> list[Reservation]:
         """The reservations on one agent, or all."""
-        query = select(holdings).where(holdings.c.owner != UNRESERVED)
+        return [holding for holding in self.holdings(agent) if holding.owner != UNRESERVED]
+
+    def holdings(self, agent: str | None = None) -> list[Reservation]:
+        """The reservations, and the leases as the reservations of nobody, on one agent or all.
+
+        What of a lease is not backed is owed to it: it comes when volumes on that agent are gone.
+        """
+        query = select(holdings).where(*_of(agent))
         with self.reading() as connection:
-            found = connection.execute(
-                query.where(*_of(agent)).order_by(holdings.c.pool, holdings.c.agent, holdings.c.owner)
-            )
+            found = connection.execute(query.order_by(holdings.c.pool, holdings.c.agent, holdings.c.owner))
             return [Reservation(*row) for row in found]
 
     def apply_leases(self, changes: Sequence[LeaseChange]) -> list[LeaseChange]:

@@ -47,6 +47,12 @@ class Prepared:
         cursor.execute(self._text, [values[name] for name in self._names])
         return cursor
 
+    def insert(self, cursor: Any, dialect: Dialect, row: tuple[Any, ...]) -> None:
+        """Execute an INSERT of all columns of a table, in their order."""
+        if not self._text:
+            self._compile(dialect)
+        cursor.execute(self._text, row)
+
     def run_many(self, cursor: Any, dialect: Dialect, values: Iterable[dict[str, Any]]) -> None:
         """Execute once for each of ``values``."""
         if not self._text:
@@ -138,16 +144,18 @@ class Transaction:
         """Run one changing statement for each of ``values``."""
         statement.run_many(self._cursor, self._dialect, values)
 
-    def add_alone(self, statement: Prepared, values: dict[str, Any]) -> bool:
+    def add_alone(self, statement: Prepared, row: tuple[Any, ...]) -> bool:
         """Insert one row as a transaction of its own; False where there is one with its key.
 
-        To be called instead of entering the transaction. One statement instead of three, because the time that
-        :meth:`polly_mesos.ledger.Ledger.begin` takes is added to every change of a platform.
+        To be called instead of entering the transaction. It is one statement instead of three, because its time is
+        added to every change of a platform.
+
+        :param row: its values in the order of the table's columns
         """
         with self._turn:
             self._must_be_open()
             try:
-                statement.run(self._cursor, self._dialect, values)
+                statement.insert(self._cursor, self._dialect, row)
             except Exception as error:
                 if sqlite.is_duplicate(error):
                     return False
@@ -186,6 +194,7 @@ class Store:
         self._lock: LedgerLock | None = None
         self._engine: Engine | None = None
         self._writer: Transaction | None = None
+        self._moment = threading.local()
         try:
             with sqlite.errors_explained(path):
                 self._open(cluster, read_only=read_only)
@@ -252,8 +261,27 @@ class Store:
         return self._writer
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Whatever this thread reads inside is of the same moment, however many methods it calls."""
+        with self._connection() as connection:
+            self._moment.connection = connection
+            try:
+                yield
+            finally:
+                del self._moment.connection
+
+    @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection on which everything read belongs to the same moment."""
+        """A connection on which everything read is of the same moment: the one of :meth:`snapshot`, or a new one."""
+        pinned: Connection | None = getattr(self._moment, "connection", None)
+        if pinned is not None:
+            yield pinned
+            return
+        with self._connection() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
         if self._engine is None:
             raise LedgerError(f"the ledger {self.path} is closed", remedy="open it again")
         with sqlite.errors_explained(self.path), self._engine.connect() as connection:

@@ -181,7 +181,12 @@ def _operation_columns() -> list[Column[str] | Column[float]]:
 intents = Table(
     "intents",
     metadata,
-    *_operation_columns(),
+    Column("subject", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("created", Float, nullable=False),
     PrimaryKeyConstraint("subject", "kind"),
     sqlite_with_rowid=False,
 )

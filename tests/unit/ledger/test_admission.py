@@ -224,8 +224,19 @@ def test_a_repeated_create_answers_with_the_volume_of_the_first(desk: Desk) -> N
     first, second = desk.wanted(4 * GB), desk.wanted(4 * GB)
     desk.ledger.admit(replace(operation, subject=first.id), CreateVolume(first))
     answer = desk.ledger.admit(replace(operation, subject=second.id), CreateVolume(second))
-    assert answer.outcome["volume"] == first.id
+    assert answer.outcome["volumes"] == [first.id]
     assert [volume.id for volume in desk.ledger.volumes()] == [first.id]
+
+
+def test_an_operation_with_several_changes_is_admitted_whole_or_not_at_all(desk: Desk) -> None:
+    desk.lease(10 * GB)
+    changes = [Reserve("gold", "a1", "", OWNER, 4 * GB), Reserve("gold", "a1", "", OTHER, 7 * GB)]
+    before = everything(desk)
+    with pytest.raises(InsufficientCapacity):
+        desk.ledger.admit(desk.operation(), *changes)
+    assert everything(desk) == before
+    desk.ledger.admit(desk.operation(), changes[0], replace(changes[1], size=6 * GB))
+    assert (desk.reserved(), desk.reserved(OTHER), desk.leased()) == ((4 * GB, 4 * GB), (6 * GB, 6 * GB), 0)
 
 
 def test_an_operation_id_used_for_something_else_is_a_conflict(desk: Desk) -> None:

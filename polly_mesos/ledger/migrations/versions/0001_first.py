@@ -47,17 +47,12 @@ def upgrade() -> None:
     op.create_index("ix_history_id", "history", ["id"], unique=True)
     op.create_table(
         "intents",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
-        sa.Column("framework", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
-        sa.Column("status_uuid", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
-        sa.Column("finished", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("subject", "kind", name="pk_intents"),
         sqlite_with_rowid=False,
     )

@@ -1,0 +1,165 @@
+"""Looking for what must never be in a ledger, and for what somebody should look at. Changes nothing."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select, union_all
+
+from polly_mesos.ledger import Ledger, sqlite
+from polly_mesos.ledger.tables import history, intents, verdicts
+from polly_mesos.ledger.volumes import LIVE, role_of
+from polly_mesos.model import (
+    UNRESERVED,
+    FormatState,
+    OperationState,
+    Publication,
+    PublicationState,
+    Volume,
+    VolumeKind,
+    VolumeState,
+)
+
+OLD_INTENT_SECONDS = 600.0
+"""After so long an intent without outcome is worth a look."""
+
+_GIVING_BACK = frozenset({VolumeState.DELETING, VolumeState.RELEASED})
+
+
+class Severity(enum.StrEnum):
+    """ERROR: the ledger contradicts itself. WARNING: something waits for longer than it should."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    severity: Severity
+    what: str
+    remedy: str
+
+
+def check(ledger: Ledger, *, intent_age: float = OLD_INTENT_SECONDS) -> list[Finding]:
+    """Everything that is wrong with a ledger, errors first; empty where it is clean. All of it is of one moment.
+
+    :param intent_age: seconds after which an intent without outcome is reported
+    """
+    with ledger.snapshot():
+        broken = list(_structure(ledger))
+        if broken:
+            return broken
+        found = [*_balances(ledger), *_unbacked(ledger), *_volumes(ledger), *_publications(ledger)]
+        found += _operations(ledger, intent_age)
+    return sorted(found, key=lambda finding: finding.severity is Severity.WARNING)
+
+
+def _structure(ledger: Ledger) -> Iterator[Finding]:
+    with ledger.reading() as connection:
+        damage = sqlite.damage(connection, thorough=True)
+        references = sqlite.broken_references(connection)
+    for what in damage:
+        yield Finding(Severity.ERROR, f"the file is damaged: {what}", "restore it from a backup")
+    for what in references:
+        yield Finding(Severity.ERROR, what, "restore the ledger from a backup, and report this")
+
+
+def _balances(ledger: Ledger) -> Iterator[Finding]:
+    for balance in ledger.balance().values():
+        if balance.free < 0:
+            promised = balance.capacity - balance.free
+            yield Finding(
+                Severity.ERROR,
+                f"pool {balance.pool} has promised {promised} bytes and has {balance.capacity}",
+                "give the pool its capacity back, or delete volumes; until then nothing more is promised",
+            )
+
+
+def _unbacked(ledger: Ledger) -> Iterator[Finding]:
+    coming = Counter[tuple[str, str]]()
+    for volume in ledger.volumes(states=_GIVING_BACK):
+        coming[volume.pool, volume.agent] += volume.size
+    waiting = Counter[tuple[str, str]]()
+    for holding in ledger.holdings():
+        waiting[holding.pool, holding.agent] += holding.size - holding.backed
+    for (pool, agent), size in waiting.items():
+        if size > coming[pool, agent]:
+            yield Finding(
+                Severity.ERROR,
+                f"agent {agent} waits for {size} bytes of pool {pool}, and volumes of {coming[pool, agent]} bytes are"
+                " being deleted or retained there",
+                "report this: space was lost in the books",
+            )
+
+
+def _volumes(ledger: Ledger) -> Iterator[Finding]:
+    published = {publication.volume for publication in ledger.publications()}
+    volumes = ledger.volumes(states=frozenset(VolumeState) - {VolumeState.DELETED})
+    for volume in volumes:
+        if volume.format_state is FormatState.FORMATTING and volume.id not in published and volume.state in LIVE:
+            yield Finding(
+                Severity.WARNING,
+                f"volume {volume.id} was being formatted when its host let go of it",
+                "launch its task again: the format is finished then; or destroy the volume",
+            )
+        if volume.state is VolumeState.READY and not volume.platform_id:
+            yield Finding(Severity.ERROR, f"volume {volume.id} is ready and has no platform id", "report this")
+        if volume.kind is VolumeKind.PATH and volume.state in LIVE and volume.owner == UNRESERVED:
+            yield Finding(Severity.ERROR, f"volume {volume.id} belongs to nobody", "report this")
+    yield from _namesakes(volumes)
+
+
+def _namesakes(volumes: list[Volume]) -> Iterator[Finding]:
+    named = [volume for volume in volumes if volume.state in LIVE and volume.agent and volume.persistence_id]
+    names = Counter((volume.agent, role_of(volume.owner), volume.persistence_id) for volume in named)
+    for (agent, role, persistence_id), count in names.items():
+        if count > 1:
+            yield Finding(
+                Severity.ERROR,
+                f"{count} volumes of role {role} on agent {agent} have the persistence id {persistence_id!r}",
+                "destroy all but one",
+            )
+
+
+def _publications(ledger: Ledger) -> Iterator[Finding]:
+    for publication in ledger.publications():
+        volume = ledger.volume(publication.volume)
+        name = f"volume {volume.id} on host {publication.host}"
+        if publication.generation != volume.generation:
+            yield Finding(
+                Severity.ERROR,
+                f"the publication of {name} has generation {publication.generation}, its volume {volume.generation}",
+                "report this, and make sure that only one host has the volume",
+            )
+        if volume.state is VolumeState.DELETED:
+            yield Finding(Severity.ERROR, f"{name} is published and deleted", "report this")
+        elif _is_mounted(publication) and not volume.platform_id:
+            yield Finding(Severity.ERROR, f"{name} is {publication.state} and was never made", "report this")
+
+
+def _is_mounted(publication: Publication) -> bool:
+    return publication.state in (PublicationState.ATTACHED, PublicationState.PUBLISHED)
+
+
+def _operations(ledger: Ledger, intent_age: float) -> Iterator[Finding]:
+    now = time.time()
+    for operation in ledger.operations(state=OperationState.INTENT, limit=sqlite.LARGEST):
+        age = now - operation.created
+        if age > intent_age:
+            yield Finding(
+                Severity.WARNING,
+                f"{operation.kind} of {operation.subject} was begun {age / 60:.0f} minutes ago and has"
+                f" no outcome (operation {operation.id})",
+                "see whether polly serve runs and what it logs about this; it finishes what it finds",
+            )
+    ids = union_all(*(select(table.c.id) for table in (intents, verdicts, history)))
+    with ledger.reading() as connection:
+        for operation_id, count in Counter(row[0] for row in connection.execute(ids)).items():
+            if count > 1:
+                yield Finding(Severity.ERROR, f"operation {operation_id} is recorded {count} times", "report this")
