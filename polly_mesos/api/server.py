@@ -41,6 +41,7 @@ class ApiServer:
     def __init__(self, half: SchedulerHalf) -> None:
         configuration = half.configuration
         self._host, self._port = configuration.http.address
+        self._board = half.board
         app = create_app(half, operator_token(configuration.ledger.path))
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -81,5 +82,7 @@ class ApiServer:
     def stop(self) -> None:
         """Finish the running requests and stop listening."""
         self._server.should_exit = True
+        # executors wait for changes in long requests
+        self._board.close()
         if self._thread.ident is not None:
             self._thread.join(timeout=10.0)

@@ -20,7 +20,12 @@ def start_logging(level: str, output: str) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if output == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            # rich's tracebacks show local variables, tokens among them
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
@@ -35,7 +40,7 @@ def start_logging(level: str, output: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "kazoo"):
+    for noisy in ("alembic", "asyncio", "httpx", "httpcore", "kazoo", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

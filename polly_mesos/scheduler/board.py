@@ -20,6 +20,7 @@ class Board:
         self._changes: dict[str, int] = {}
         self._waiters: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def version(self, agent: str) -> int:
         """The current version of an agent's assignment."""
@@ -34,6 +35,14 @@ class Board:
                 for loop, event in self._waiters.get(agent, ()):
                     loop.call_soon_threadsafe(event.set)
 
+    def close(self) -> None:
+        """Answer all who wait, and let nobody wait any more."""
+        with self._lock:
+            self._closed = True
+            for waiters in self._waiters.values():
+                for loop, event in waiters:
+                    loop.call_soon_threadsafe(event.set)
+
     async def wait(self, agent: str, after: int, seconds: float) -> int:
         """Wait until the agent's version is another than ``after``, ``seconds`` at most; returns the version."""
         event = asyncio.Event()
@@ -41,7 +50,7 @@ class Board:
         with self._lock:
             self._waiters.setdefault(agent, set()).add(entry)
         try:
-            if self.version(agent) == after:
+            if self.version(agent) == after and not self._closed:
                 await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             pass

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from polly_mesos.errors import PollyError
+from polly_mesos.mesos.http import EventStream
 from polly_mesos.mesos.master_client import MasterClient
 from polly_mesos.model import Json
 from polly_mesos.scheduler.placement import AgentFacts, attributes_of
@@ -26,7 +27,7 @@ class AgentWatch:
         self._client = client
         self._seen = seen
         self._stopping = threading.Event()
-        self._current: MasterClient | None = None
+        self._stream: EventStream | None = None
         self._thread = threading.Thread(target=self._run, name="agent-watch", daemon=True)
 
     def start(self) -> None:
@@ -36,19 +37,19 @@ class AgentWatch:
     def stop(self) -> None:
         """End the watch."""
         self._stopping.set()
-        if self._current is not None:
-            self._current.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._thread.ident is not None:
             self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._current = self._client()
-                for event in self._current.events():
-                    self._on_event(event)
+                self._stream = self._client().events()
+                for event in self._stream:
                     if self._stopping.is_set():
                         return
+                    self._on_event(event)
             except PollyError as error:
                 if not self._stopping.is_set():
                     log.debug("watching the master: %s", error)
