@@ -25,6 +25,12 @@ from polly_mesos.mesos.local.package import Mesos, check_platform, ensure_mesos
 ClusterFactory = Callable[..., LocalCluster]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs root before any cluster is started for it."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
 @pytest.fixture(scope="session")
 def mesos() -> Mesos:
     """The installed Mesos. Skips where none can run; a failed download is a failure of the test that needs it."""

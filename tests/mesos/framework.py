@@ -84,15 +84,13 @@ class Framework:
         ]
         name = task["task_id"]["value"]
         whole = {"name": name, "agent_id": offer["agent_id"], "resources": resources, **task}
-        self._call(
-            "ACCEPT",
-            {
-                "offer_ids": [offer["id"]],
-                "filters": {"refuse_seconds": 0},
-                "operations": [{"type": "LAUNCH", "launch": {"task_infos": [whole]}}],
-            },
-        )
+        self.accept(offer, {"type": "LAUNCH", "launch": {"task_infos": [whole]}})
         return whole
+
+    def accept(self, offer: Mapping[str, Any], *operations: Mapping[str, Any]) -> None:
+        """Use an offer; what the operations leave of it is offered again at once. Without any it is declined."""
+        call = {"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}, "operations": list(operations)}
+        self._call("ACCEPT", call)
 
     def run(self, name: str, shell: str, agent_id: str | None = None, **fields: Any) -> dict[str, Any]:
         """Launch a command task of that name."""

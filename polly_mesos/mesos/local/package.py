@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polly_mesos.errors import DownloadFailed, UnsupportedPlatform
-from polly_mesos.mesos.local.index import download
+from polly_mesos.mesos.local.index import download, index_settings
 from polly_mesos.mesos.local.locking import exclusive
 from polly_mesos.mesos.local.progress import Progress, Step, ignore
 
@@ -166,7 +166,14 @@ def _is_complete(home: Path) -> bool:
 
 def _install(home: Path, downloads: Path, progress: Progress) -> None:
     downloads.mkdir(exist_ok=True)
-    archives = [_verified(part, downloads / part.filename, progress) for part in PARTS]
+    archives = [downloads / part.filename for part in PARTS]
+    # what is there was left by an earlier try, or put there by a person without network
+    if missing := [(part, archive) for part, archive in zip(PARTS, archives, strict=True) if not archive.exists()]:
+        settings = index_settings()
+        for part, archive in missing:
+            download(settings, part.project, part.filename, archive, progress)
+    for part, archive in zip(PARTS, archives, strict=True):
+        _verify(part, archive)
     with tempfile.TemporaryDirectory(prefix=f".{home.name}.", dir=home.parent) as temporary:
         staged = Path(temporary) / home.name
         libraries = staged / "lib"
@@ -181,13 +188,11 @@ def _install(home: Path, downloads: Path, progress: Progress) -> None:
     shutil.rmtree(downloads, ignore_errors=True)
 
 
-def _verified(part: Part, archive: Path, progress: Progress) -> Path:
-    """The package's file, downloaded unless it is there already (a person without network may have put it there).
+def _verify(part: Part, archive: Path) -> None:
+    """Make sure that a file is the pinned one.
 
-    :raises DownloadFailed: it cannot be had, or its contents are not the pinned ones
+    :raises DownloadFailed: it is not; it is removed then
     """
-    if not archive.exists():
-        download(part.project, part.filename, archive, progress)
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != part.sha256:
@@ -197,7 +202,6 @@ def _verified(part: Part, archive: Path, progress: Progress) -> Path:
             f"and {part.sha256} was expected",
             remedy="it was removed; run the command again, and if this comes back, ask who runs the package index",
         )
-    return archive
 
 
 def _unpack(part: Part, archive: Path, libraries: Path) -> None:

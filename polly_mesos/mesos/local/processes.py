@@ -41,10 +41,17 @@ class Process:
         if self.alive():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+        self.wait(seconds=seconds)
+
+    def wait(self, *, seconds: float) -> None:
+        """Wait until it has ended.
+
+        :raises LocalMesosError: it did not end in time
+        """
         deadline = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > deadline:
-                raise LocalMesosError(f"process {self.pid} did not end in {seconds:.0f} s after {number.name}")
+                raise LocalMesosError(f"process {self.pid} did not end in {seconds:.0f} s")
             time.sleep(0.005)
 
 
