@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 15.0
+_IDLE_SECONDS = 2.0
 _RETRY_STATUSES = frozenset({502, 503, 504})
 
 
@@ -64,7 +65,9 @@ class SchedulerClient:
         self, url: str = "", token: str = "", *, shortest_pause: float = 0.1, longest_pause: float = 5.0
     ) -> None:
         self._pauses = (shortest_pause, longest_pause)
-        self._http = httpx.Client(timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS), trust_env=False)
+        # Idle connections end here before the server ends them, which would meet a request on its way.
+        limits = httpx.Limits(keepalive_expiry=_IDLE_SECONDS)
+        self._http = httpx.Client(limits=limits, trust_env=False)
         self._changed = threading.Condition()
         self._summons: Summons | None = None
         self._refused = ""

@@ -74,7 +74,15 @@ def grow(device: str, target: str, filesystem: Filesystem) -> None:
     if not mounts.is_mounted(target):
         raise HostError(f"{target} is not mounted, so its file system cannot grow", remedy="publish the volume first")
     if filesystem is Filesystem.EXT4:
-        programs.run("resize2fs", device, timeout=_FORMAT_TIMEOUT)
+        try:
+            programs.run("resize2fs", device, timeout=_FORMAT_TIMEOUT)
+        except HostError as error:
+            if "Permission denied" not in error.message:
+                raise
+            raise HostError(
+                f"the kernel does not let this process grow {device} while it is mounted: {error.message}",
+                remedy="give the executor CAP_SYS_RESOURCE, or keep volumes that grow on XFS",
+            ) from error
     elif filesystem is Filesystem.XFS:
         programs.run("xfs_growfs", target, timeout=_FORMAT_TIMEOUT)
 

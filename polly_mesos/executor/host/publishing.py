@@ -6,12 +6,13 @@ Below the volume root a volume is at ``POOL/volumes/roles/ROLE/PERSISTENCE_ID`` 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from polly_mesos.errors import MountFailed
+from polly_mesos.errors import MountFailed, PollyError
 from polly_mesos.executor.host import formatting, links, mounts, superblocks
 from polly_mesos.model import Filesystem, FormatState
 
@@ -49,8 +50,13 @@ def publish(
             )
         return
     _make_target(target)
-    formatting.prepare(located, filesystem, volume_id, format_state, begin, done)
-    mounts.mount(located, target, filesystem.value, options)
+    try:
+        formatting.prepare(located, filesystem, volume_id, format_state, begin, done)
+        mounts.mount(located, target, filesystem.value, options)
+    except PollyError:
+        with contextlib.suppress(OSError):
+            os.rmdir(target)
+        raise
 
 
 def unpublish(target: str) -> None:
