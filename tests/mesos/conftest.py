@@ -131,7 +131,7 @@ def ordinary_user(mesos: Mesos) -> Iterator[OrdinaryUser]:
 def _import_paths() -> list[str]:
     """Where the project and all that it needs can be imported from, also what is installed as editable."""
     found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    for package in ("http_parser", "drivers", "polly_mesos"):
+    for package in ("click", "http_parser", "drivers", "polly_mesos"):
         spec = importlib.util.find_spec(package)
         assert spec is not None
         assert spec.origin is not None

@@ -195,7 +195,7 @@ class LocalCluster:
             tell(Step("Preparing the isolation"))
             isolation = self._prepare_directory(mesos)
             tell(Step(isolation.reason))
-            tell(Step(f"Starting the master and {self._count} agents"))
+            tell(Step(f"Starting the master and {self._count} agent{'' if self._count == 1 else 's'}"))
             self._start_all(mesos, isolation)
             tell(Step(f"The Mesos master listens on {self.master}"))
 

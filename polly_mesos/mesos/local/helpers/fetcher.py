@@ -163,7 +163,9 @@ def _extractor(archive: Path) -> Callable[[Path, Path], None] | None:
 
 def _extract_tar(archive: Path, directory: Path) -> None:
     with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="tar")
+        # Python 3.11.0 to 3.11.3 have no filters; the task's user, who we are, could write there anyway
+        tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _path: member)
+        tar.extractall(directory)
 
 
 def _extract_zip(archive: Path, directory: Path) -> None:
