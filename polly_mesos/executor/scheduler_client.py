@@ -179,6 +179,8 @@ class SchedulerClient:
                 continue
             if not _worth_retrying(failure):
                 raise failure
+            # A request that close() has cut off is no sign of the scheduler half being away.
+            self._raise_if_closed()
             self._note(away=failure)
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise failure
