@@ -175,8 +175,8 @@ class Framework:
             log.warning("agent %s: message from executor %s not understood", agent_id, executor_id)
 
     def agent_lost(self, agent_id: str) -> None:
-        """The master removed an agent."""
-        self._set_state(agent_id, AgentState.LOST)
+        """The master removed an agent, perhaps only because it cannot reach it: that is not the end of its volumes."""
+        self._set_state(agent_id, AgentState.CHOSEN)
 
     def executor_lost(self, executor_id: str, agent_id: str, status: int) -> None:
         """An executor ended; the update of its task says the rest."""

@@ -10,27 +10,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from polly_mesos.config import PlannerSettings, Policy
 from polly_mesos.errors import PollyError
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState, Pool, Profile, VolumeState
-from polly_mesos.scheduler.planner import AgentSnapshot, PoolSnapshot, Snapshot, plan, shared_view
+from polly_mesos.scheduler.planner import plan
+from polly_mesos.scheduler.planner_rotation import retire, rotate
+from polly_mesos.scheduler.planner_shared import shared_view
+from polly_mesos.scheduler.planner_snapshot import AgentSnapshot, PoolSnapshot, Snapshot, Turn
 
 log = logging.getLogger(__name__)
 
 _CAPACITY_INTERVAL = 30.0
 _GATHER = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """Who has the largest lease of a pool, and since when it has that size."""
-
-    agent: str
-    size: int
-    since: float
 
 
 class Planning:
@@ -55,7 +48,7 @@ class Planning:
         self._pools = pools
         self._on_view = on_view
         self._clock = clock
-        self._holders: dict[str, _Holder] = {}
+        self._turns: Mapping[str, Turn] = {}
         self._view: dict[tuple[str, str], int] = {}
         self._capacity_due = 0.0
         self._wake = threading.Event()
@@ -112,6 +105,8 @@ class Planning:
     def once(self) -> None:
         """One snapshot, one plan, applied."""
         snapshot = self.snapshot()
+        self._turns = rotate(snapshot, self._turns, self._clock(), self._settings)
+        snapshot = retire(snapshot, self._turns)
         changes = plan(snapshot, self._settings)
         if changes:
             applied = self._ledger.apply_leases(changes)
@@ -146,7 +141,6 @@ class Planning:
                     committed=balances[name].reserved + balances[name].volumes,
                     minimum_size=profile.minimum_size,
                     maximum_size=profile.maximum_size,
-                    retired=self._retired(name, leases),
                 )
                 for name, profile in self._profiles.items()
                 if name in pools
@@ -154,24 +148,6 @@ class Planning:
             agents=[_agent_snapshot(agent, attached) for agent in self._ledger.agents().values()],
             leases=leases,
         )
-
-    def _retired(self, pool: str, leases: Mapping[tuple[str, str], int]) -> str:
-        """The agent that has had an unused big lease for long enough, empty while nobody has."""
-        held = {agent: size for (name, agent), size in leases.items() if name == pool and size}
-        if not held:
-            return ""
-        agent = max(held, key=lambda candidate: (held[candidate], candidate))
-        holder = self._holders.get(pool)
-        if holder is None or (holder.agent, holder.size) != (agent, held[agent]):
-            if holder is not None and holder.agent == agent and self._is_due(holder):
-                # It is being shrunk for its successor; it stays retired until that one has more.
-                self._holders[pool] = _Holder(agent, held[agent], holder.since)
-            else:
-                self._holders[pool] = _Holder(agent, held[agent], self._clock())
-        return agent if self._is_due(self._holders[pool]) else ""
-
-    def _is_due(self, holder: _Holder) -> bool:
-        return self._clock() >= holder.since + self._settings.rotate
 
 
 def _agent_snapshot(agent: Agent, attached: Mapping[tuple[str, str], int]) -> AgentSnapshot:
