@@ -343,10 +343,10 @@ class StatefulFramework:
 
     def emit(self, event: str, **detail: object) -> None:
         """Tell what happened: as JSON for programs, else for people."""
-        if self.options.json:
-            print(json.dumps({"event": event, **detail}), flush=True)
-        else:
-            print(f"{event:16}", *(f"{name}={value}" for name, value in detail.items()), flush=True)
+        words = " ".join(f"{name}={value}" for name, value in detail.items())
+        line = json.dumps({"event": event, **detail}) if self.options.json else f"{event:16} {words}"
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def is_volume(resource: Json) -> bool:

@@ -69,14 +69,11 @@ def demo(path: Path | None, agents: int, isolation: Wanted, keep: bool, stop: bo
         except KeyboardInterrupt:
             directory.remove()
             raise
-        narrator.finish(running.report, running.addresses() if keep else {})
+        addresses = running.addresses() if keep else {}
         if as_json:
-            click.echo(
-                json.dumps(
-                    {"ok": True, **running.report.as_json(), **({"addresses": running.addresses()} if keep else {})},
-                    indent=2,
-                )
-            )
+            click.echo(json.dumps({"ok": True, **running.report.as_json(), "addresses": addresses}, indent=2))
+        else:
+            narrator.finish(running.report, addresses)
         if not keep:
             directory.remove()
 

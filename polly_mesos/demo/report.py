@@ -95,15 +95,18 @@ class Report:
         return table
 
     def _capacity_table(self) -> Table:
-        table = Table("CAPACITY", box=None, pad_edge=False, header_style="bold")
+        caption = "ON OFFER and CLAIMED as the Mesos master has it, the others as Polly's ledger has it"
+        table = Table(
+            "CAPACITY", box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left"
+        )
         headings = {
             "capacity": "POOL",
             "leased": "LEASED",
             "reserved": "RESERVED",
             "volumes": "VOLUMES",
             "free": "FREE",
-            "offered": "MESOS: UNRESERVED",
-            "claimed": "MESOS: RESERVED",
+            "offered": "ON OFFER",
+            "claimed": "CLAIMED",
         }
         for heading in headings.values():
             table.add_column(heading, justify="right")

@@ -20,14 +20,15 @@ from polly_mesos.demo.errors import DemoFailed
 from polly_mesos.demo.observe import Observer
 from polly_mesos.demo.report import Report
 from polly_mesos.demo.steps import STEPS, Step, World
-from polly_mesos.demo.supervise import FRAMEWORK, Supervisor, framework_program, polly_command
+from polly_mesos.demo.supervise import FRAMEWORK, Supervisor, polly_command
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.mesos.local.isolation import Wanted
 from polly_mesos.mesos.local.mounts import mounts_below
 from polly_mesos.mesos.local.progress import Progress
+from polly_mesos.mesos.local.progress import Step as Progressed
 
 _STEP_SECONDS = 180.0
-_LOOK_EVERY = 0.1
+_LOOK_EVERY = 0.25
 _FRAMEWORK_NOTES = ("giving-up", "task-failed", "freeing-leftovers", "error")
 
 
@@ -56,7 +57,6 @@ class Demo:
         :raises DemoFailed: a step was not reached
         :raises PollyError: what the parts raise
         """
-        framework_program()
         polly = self._start_mesos()
         observer = Observer(polly, self.cluster.master)
         world = World(polly, observer.master, self._agents, framework_log=str(self.directory.log(FRAMEWORK)))
@@ -123,7 +123,7 @@ class Demo:
 
     def _start_mesos(self) -> str:
         self._narrator.waiting("Starting Mesos ...")
-        self.cluster.up(self._progress)
+        self.cluster.up(self._show_download)
         storage = choose_storage()
         self.report.isolation, self.report.driver = self.cluster.isolation, storage.driver
         title = "A Mesos master and its agents run"
@@ -133,6 +133,10 @@ class Demo:
         self._narrator.note(self.cluster.isolation_reason)
         self._narrator.note(storage.reason)
         return write_configuration(self.directory, self.cluster, storage)
+
+    def _show_download(self, step: Progressed) -> None:
+        if step.total is not None or step.done:
+            self._progress(step)
 
     def _wait(self, step: Step, world: World, observer: Observer) -> str:
         deadline = time.monotonic() + _STEP_SECONDS

@@ -46,7 +46,8 @@ class World:
             published = (volume["publication"] or {}).get("state") == "published"
             if volume["persistence_id"] == name and (published or not self.mapped or volume["id"] != self.volume["id"]):
                 self.volume = volume
-                if observation.pools and observation.disks:
+                # at the same moment the master and the ledger may be at different points of an operation
+                if observation.pools and observation.space.claimed == observation.space.volumes > 0:
                     self.during = observation.space
 
     def hear(self, event: Json) -> None:

@@ -9,7 +9,6 @@ import signal
 import sys
 from pathlib import Path
 
-import polly_mesos
 from polly_mesos.demo.directory import DemoDirectory, Record
 from polly_mesos.demo.errors import DemoFailed
 from polly_mesos.errors import LocalMesosError
@@ -20,26 +19,14 @@ POLLY = "polly"
 FRAMEWORK = "framework"
 _DEATHS_IN_A_ROW = 3
 _TAIL_LINES = 15
+_FRAMEWORK_PROGRAM = Path(__file__).with_name("stateful_framework.py")
+"""A link to the example, so that the package has it as well."""
 _POLLY_COMMAND = (sys.executable, "-c", "from polly_mesos.cli.main import main; main()")
 
 
 def polly_command(*arguments: str) -> list[str]:
     """The ``polly`` command of this very installation."""
     return [*_POLLY_COMMAND, *arguments]
-
-
-def framework_program() -> Path:
-    """``examples/stateful_framework.py``.
-
-    :raises DemoFailed: this installation is not a checkout of the project
-    """
-    program = Path(polly_mesos.__file__).parent.parent / "examples" / "stateful_framework.py"
-    if not program.exists():
-        raise DemoFailed(
-            f"the example framework is not there: {program}",
-            remedy="run the demo in a checkout of the project, where the examples are",
-        )
-    return program
 
 
 class Supervisor:
@@ -65,7 +52,7 @@ class Supervisor:
     def start_framework(self, master: str, *, profile: str, size_mb: int) -> None:
         """Start the example framework."""
         arguments = [master, "--json", "--profile", profile, "--size", str(size_mb)]
-        self._spawn(FRAMEWORK, [sys.executable, str(framework_program()), *arguments])
+        self._spawn(FRAMEWORK, [sys.executable, str(_FRAMEWORK_PROGRAM), *arguments])
 
     def keep_polly(self, *, healthy: bool) -> bool:
         """Start the scheduler half again if it has died, and say whether it had.
