@@ -179,7 +179,8 @@ class DirectoryController(ControllerDriver):
         part = _part(records, name)
         with platform_errors(f"copying {source} to {name}"):
             try:
-                _remove(part)
+                for half_made in (part, records.path / name):
+                    _remove(half_made)
                 part.mkdir()
                 _copy_tree(source, part / "data")
                 with self._volumes.lock():

@@ -29,7 +29,7 @@ from polly_mesos.errors import (
 from polly_mesos.executor.host import mounts
 from polly_mesos.model import MB, Filesystem, HostIdentity
 from polly_mesos.testing import driver_suite
-from tests.drivers.crashes import crash_at_every_line
+from tests.drivers.crashes import crash_in_every_state
 from tests.leftovers import loop_devices_below
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
@@ -303,7 +303,7 @@ class TestCrashes:
     def test_create(self, tmp_path: Path) -> None:
         directory, asked = tmp_path / "platform", request()
         crashing = loop(directory)
-        for _ in crash_at_every_line(lambda: crashing.create(asked)):
+        for _ in crash_in_every_state(directory, lambda: crashing.create(asked)):
             controller = loop(directory)
             assert len(controller.list().volumes) <= 1
             volume = controller.create(asked)
@@ -315,7 +315,7 @@ class TestCrashes:
         directory, asked = tmp_path / "platform", request()
         crashing = loop(directory)
         crashing.create(asked)
-        for _ in crash_at_every_line(lambda: crashing.delete(asked.token)):
+        for _ in crash_in_every_state(directory, lambda: crashing.delete(asked.token)):
             controller = loop(directory)
             for volume in controller.list().volumes:
                 assert volume.state in (PlatformState.AVAILABLE, PlatformState.DELETING)
@@ -330,7 +330,7 @@ class TestCrashes:
         source = crashing.create(request(2 * MB))
         fill(directory, source, MB)
         original = (directory / "volumes" / f"{source.id}.img").read_bytes()
-        for _ in crash_at_every_line(lambda: crashing.clone(source.id, asked)):
+        for _ in crash_in_every_state(directory, lambda: crashing.clone(source.id, asked)):
             controller = loop(directory)
             for volume in controller.list().volumes:
                 if volume.id == asked.token and volume.state is PlatformState.AVAILABLE:
@@ -346,7 +346,7 @@ class TestCrashes:
         crashing = loop(directory)
         crashing.create(asked)
         first, other = HostIdentity(NODE), HostIdentity("192.0.2.2:5051")
-        for _ in crash_at_every_line(lambda: crashing.attach(asked.token, first)):
+        for _ in crash_in_every_state(directory, lambda: crashing.attach(asked.token, first)):
             controller = loop(directory)
             if controller.get(asked.token).attached_to:
                 with pytest.raises(VolumeInUse):
