@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ class SchedulerClient:
         self._pauses = (shortest_pause, longest_pause)
         # Idle connections end here before the server ends them, which would meet a request on its way.
         limits = httpx.Limits(keepalive_expiry=_IDLE_SECONDS)
-        self._http = httpx.Client(limits=limits, trust_env=False)
+        self._http = httpx.Client(limits=limits, trust_env=False, verify=ssl.create_default_context())
         self._changed = threading.Condition()
         self._summons: Summons | None = None
         self._refused = ""

@@ -195,15 +195,26 @@ def set_lease(transaction: Transaction, pool: str, agent: str, before: tuple[int
         give(transaction, pool, agent, UNRESERVED, to, to)
 
 
-def take_back_leases(transaction: Transaction, pool: str) -> None:
-    """Shrink leases, the largest first, until what is promised fits the pool's capacity or no lease is left."""
-    missing = -free(transaction, pool)
+def take_unreserved(transaction: Transaction, pool: str, agent: str, size: int) -> None:
+    """Make sure that the pool has ``size`` bytes free, if need be out of leases: that of ``agent`` first.
+
+    :raises InsufficientCapacity: free bytes and leases together are fewer
+    """
+    take_back_leases(transaction, pool, down_to=size, first=agent)
+    take_free(transaction, pool, size)
+
+
+def take_back_leases(transaction: Transaction, pool: str, *, down_to: int = 0, first: str = "") -> None:
+    """Shrink leases, that of ``first`` and then the largest first, until ``down_to`` bytes are free or none is left."""
+    missing = down_to - free(transaction, pool)
     if missing <= 0:
         return
-    for agent, (size, backed) in leases(transaction, pool).items():
+    for agent, (size, backed) in sorted(leases(transaction, pool).items(), key=lambda lease: lease[0] != first):
         less = min(missing, backed)
         if less <= 0:
-            return
+            continue
         set_lease(transaction, pool, agent, (size, backed), backed - less)
         transaction.touch(agent)
         missing -= less
+        if not missing:
+            return

@@ -78,17 +78,19 @@ class Volumes(Store):
         return max(found, key=lambda volume: (volume.state in LIVE, volume.created), default=None)
 
     def add_volume(self, volume: Volume) -> Volume:
-        """Add a MOUNT volume for an operator, out of what is free in its pool; it is CREATING.
+        """Add a MOUNT volume for an operator, out of what nobody reserved in its pool; it is CREATING.
+
+        What is not free comes out of leases: its own agent's first, then the largest.
 
         :raises InvalidRequest: it is no MOUNT volume, or its size is not positive
         :raises UnknownPool, UnknownAgent: the ledger has none of that name
         :raises AlreadyExists: the id or the persistence id is taken
-        :raises InsufficientCapacity: the pool has not so many bytes free
+        :raises InsufficientCapacity: the pool has not so many bytes that are free or in leases
         """
         must_be(volume, VolumeKind.MOUNT)
         with self._write() as transaction:
             space.size_must_be_possible(volume.size)
-            space.take_free(transaction, volume.pool, volume.size)
+            space.take_unreserved(transaction, volume.pool, volume.agent, volume.size)
             return add(transaction, volume)
 
     def volume_created(self, volume_id: str, platform_id: str) -> Volume:

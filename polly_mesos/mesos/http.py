@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 
@@ -80,7 +81,8 @@ def client(
         headers=headers,
         auth=auth,
         timeout=timeout,
-        transport=httpx.HTTPTransport(socket_options=_KEEPALIVE),
+        # The system's certificates, as those that httpx brings would be unpacked anew from the executor's artifact.
+        transport=httpx.HTTPTransport(verify=ssl.create_default_context(), socket_options=_KEEPALIVE),
         trust_env=False,
     )
 

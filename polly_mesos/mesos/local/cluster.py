@@ -269,7 +269,7 @@ class LocalCluster:
                 node.process.end(signal.SIGKILL)
         for agent in record.agents:
             cgroups.remove(record.cgroup(agent.name))
-        kill_marked(record.id)
+        kill_marked(record.id, self.layout.directory)
 
     def _unmount(self) -> None:
         """Unmount all in our own subdirectories: Mesos' work directories and sandboxes, volumes, the freezer."""

@@ -86,13 +86,17 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
     return Process(pid, _start_time(pid) or 0)
 
 
-def kill_marked(cluster_id: str, *, seconds: float = 10.0) -> None:
-    """Kill every process that carries the cluster's mark: executors and tasks, which outlive their agent.
+def kill_marked(cluster_id: str, sandboxes: Path, *, seconds: float = 10.0) -> None:
+    """Kill every process that carries the cluster's mark, or whose sandbox is the cluster's.
 
+    These are executors and tasks, which outlive their agent. Mesos gives a custom executor none of the agent's
+    environment, but tells it its sandbox.
+
+    :param sandboxes: the directory that has all sandboxes of the cluster below it
     :raises LocalMesosError: one did not die in time
     """
     deadline = time.monotonic() + seconds
-    while marked := _marked(f"{MARK}={cluster_id}".encode()):
+    while marked := _marked(f"{MARK}={cluster_id}".encode(), f"MESOS_DIRECTORY={sandboxes}/".encode()):
         for pid in marked:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -101,12 +105,13 @@ def kill_marked(cluster_id: str, *, seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def _marked(mark: bytes) -> list[int]:
+def _marked(mark: bytes, sandbox: bytes) -> list[int]:
     found = []
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             # gone meanwhile, or another user's: then it is not one of ours
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                if mark in (directory / "environ").read_bytes().split(b"\0"):
+                environment = (directory / "environ").read_bytes().split(b"\0")
+                if mark in environment or any(variable.startswith(sandbox) for variable in environment):
                     found.append(int(directory.name))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -132,7 +132,19 @@ def _checked_answer(info: Json, verdict: Verdict, provider_id: str) -> Answer:
         return Answer(verdict.state, status_uuid, verdict.message)
     converted = [arithmetic.normalise(one, provider_id) for one in verdict.converted]
     _, given = arithmetic.conversions(info, converted)
-    return Answer(FINISHED, status_uuid, verdict.message, tuple(given))
+    return Answer(FINISHED, status_uuid, verdict.message, tuple(_allocated(given, info)))
+
+
+def _allocated(given: Sequence[Json], info: Json) -> Sequence[Json]:
+    """Converted resources, allocated to whom the source was.
+
+    The master aborts (``has_allocation_info()`` in src/common/resources.cpp) on those of a CREATE_DISK or DESTROY_DISK
+    that lack it; for the other operations it infers the conversion itself.
+    """
+    if info.get("type") not in arithmetic.CONVERTING:
+        return given
+    allocation = info[str(info["type"]).lower()]["source"].get("allocation_info")
+    return given if allocation is None else [{**one, "allocation_info": allocation} for one in given]
 
 
 def impossible(info: Json) -> str:

@@ -48,6 +48,21 @@ def test_every_module_that_the_executor_needs_can_be_imported_without_installed_
     assert str(file) in ran.stdout
 
 
+def test_a_start_unpacks_nothing(file: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(file)!r})
+from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.mesos.agent_client import AgentClient
+AgentClient("127.0.0.1:1").close()
+SchedulerClient("http://127.0.0.1:1", "token").close()
+"""
+    command = [sys.executable, "-I", "-S", "-W", "error", "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={"TMPDIR": str(tmp_path)})
+    assert ran.returncode == 0, ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_driver_that_is_not_installed_is_named() -> None:
     with pytest.raises(ConfigurationError, match="drivers_of_nobody"):
         build(["drivers_of_nobody.host:Host"])
