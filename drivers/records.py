@@ -1,7 +1,7 @@
 """What the drivers that keep volumes in a directory write down beside them.
 
-For each volume there is ``<id>.json`` (size, tags, state) and, while a host has it, ``<id>.holder``. Every write is
-synced and takes effect by one rename or link, so that a crash leaves the record before or the record after it, and
+For each volume there is ``<id>.json`` (size, tags, state) and, while a host has it, ``<id>.holder``. Every change is
+synced and takes effect by one rename or symlink, so that a crash leaves the record before or the record after it, and
 nothing between. Several processes may work in one directory: changes are made under :meth:`Records.lock`.
 """
 
@@ -213,28 +213,32 @@ class Records:
     def holder(self, name: str) -> str:
         """The host that holds the volume, empty where none does."""
         try:
-            return (self.path / f"{name}{_HOLDER}").read_text()
+            return os.readlink(self.path / f"{name}{_HOLDER}")
         except FileNotFoundError:
             return ""
 
     def hold(self, name: str, host: str) -> None:
-        """Give the volume to one host, at most one. The lock must be held.
+        """Give the volume to one host, at most one.
+
+        The holder is a symbolic link whose text is the host: the one thing that is made exclusively and with its
+        content in a single step.
 
         :raises VolumeInUse: another host holds it
         """
-        self._write_new(name, host)
-        written = self.path / f"{name}{_NEW}"
-        try:
-            os.link(written, self.path / f"{name}{_HOLDER}")
-        except FileExistsError:
-            if (holder := self.holder(name)) != host:
-                raise VolumeInUse(
-                    f"volume {name} is attached to {holder}, and was asked for by {host}",
-                    remedy=f"detach it from {holder} first",
-                ) from None
-        finally:
-            written.unlink()
-        sync_directory(self.path)
+        holder = self.holder(name)
+        if not holder:
+            try:
+                os.symlink(host, self.path / f"{name}{_HOLDER}")
+            except FileExistsError:
+                holder = self.holder(name)
+            else:
+                sync_directory(self.path)
+                return
+        if holder != host:
+            raise VolumeInUse(
+                f"volume {name} is attached to {holder}, and was asked for by {host}",
+                remedy=f"detach it from {holder} first",
+            )
 
     def let_go(self, name: str, host: str) -> None:
         """Take the volume from the host. Succeeds where that host does not hold it. The lock must be held."""

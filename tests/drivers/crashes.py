@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ def _state_of(directory: Path) -> State:
         for name in files:
             path = os.path.join(folder, name)
             found = os.lstat(path)
-            content = Path(path).read_bytes() if found.st_size < _SMALL else b""
+            content = Path(path).read_bytes() if stat.S_ISREG(found.st_mode) and found.st_size < _SMALL else b""
             state.append((path, found.st_size, found.st_blocks, content))
         state.append((folder, 0, 0, b""))
     return sorted(state)
