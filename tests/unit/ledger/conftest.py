@@ -94,9 +94,19 @@ class Desk:
         return self.ledger.balance()["gold"].free
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A new ledger's file, made once because that takes longest."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.sqlite"
+    Ledger.open(path, "test").close()
+    return path.read_bytes()
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
+def path(tmp_path: Path, empty_ledger: bytes) -> Path:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(empty_ledger)
+    return path
 
 
 @pytest.fixture
