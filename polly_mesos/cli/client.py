@@ -9,19 +9,11 @@ from typing import Any, TypeVar
 import click
 import httpx
 
-from polly_mesos.errors import PollyError, from_json
+from polly_mesos.errors import SchedulerUnreachable, from_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_URL = "http://127.0.0.1:7979"
-
-
-class SchedulerUnreachable(PollyError):
-    """No scheduler half answers at the given URL."""
-
-    code = "scheduler-unreachable"
-    exit_code = 12
-    retryable = True
 
 
 def scheduler_option(command: Command) -> Command:
