@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -91,6 +91,14 @@ class Journal:
     def unanswered(self) -> Operation | None:
         """The oldest operation that is not answered."""
         return next((one for one in self._operations.values() if one.answer is None), None)
+
+    def creates(self, volumes: Collection[str]) -> bool:
+        """Whether an operation that is not answered makes a volume with one of these persistence ids."""
+        for operation in self._operations.values():
+            made = (operation.info.get("create") or {}).get("volumes", ()) if operation.answer is None else ()
+            if any(arithmetic.persistence_of(volume) in volumes for volume in made):
+                return True
+        return False
 
     def answered(self) -> list[Operation]:
         """Operations whose status is to be sent."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from polly_mesos.agent_api import Application, Verdict
 from polly_mesos.mesos.provider.contract import ProviderIdentity
+from polly_mesos.mesos.resources import persistence_of
 from polly_mesos.model import Json
 
 NEVER = float("inf")
@@ -43,6 +44,11 @@ class Publish:
     stream: int
     request: UUID
     resources: tuple[Json, ...]
+
+    @property
+    def volumes(self) -> frozenset[str]:
+        """The persistence ids of the volumes among the resources."""
+        return frozenset(map(persistence_of, self.resources)) - {""}
 
 
 @dataclass(frozen=True, slots=True)
