@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +53,7 @@ def demo(path: Path | None, agents: int, isolation: Wanted, keep: bool, stop: bo
     if stop:
         _stop(path)
         return
-    directory = _prepare(path)
+    directory = DemoDirectory.prepare(path)
     with Narrator(sys.stderr if as_json else sys.stdout) as narrator, show_progress() as progress:
         running = Demo(directory, agents=agents, isolation=isolation, narrator=narrator, progress=progress)
         try:
@@ -76,13 +74,6 @@ def demo(path: Path | None, agents: int, isolation: Wanted, keep: bool, stop: bo
             narrator.finish(running.report, addresses)
         if not keep:
             directory.remove()
-
-
-def _prepare(path: Path | None) -> DemoDirectory:
-    if path is not None:
-        return DemoDirectory.prepare(path)
-    temporary = DemoDirectory.prepare(Path(tempfile.mkdtemp(prefix="polly-demo-")))
-    return dataclasses.replace(temporary, made=True)
 
 
 def _run(running: Demo, *, keep: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,12 @@ class Record:
 
     :param processes: name -> process, of those that were started and not ended
     :param polly: URL of the scheduler half
+    :param made: whether the demo made the directory, so that it may remove it
     """
 
     processes: dict[str, Process] = field(default_factory=dict)
     polly: str = ""
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,9 @@ class DemoDirectory:
     """The paths of one demo.
 
     :param path: absolute and without symbolic links, as the kernel's mount table shows it
-    :param made: whether the demo made the directory, so that it may remove it
     """
 
     path: Path
-    made: bool = False
 
     @property
     def mesos(self) -> Path:
@@ -62,25 +63,27 @@ class DemoDirectory:
         return self.logs / f"{process}.log"
 
     @classmethod
-    def prepare(cls, wanted: Path) -> DemoDirectory:
+    def prepare(cls, wanted: Path | None = None) -> DemoDirectory:
         """A directory ready for a new demo; what an earlier demo left in it is removed.
 
+        :param wanted: where; by default a new temporary directory
         :raises DemoFailed: it holds something else, or a demo that still runs
         """
-        path = wanted.expanduser().resolve()
-        made = not path.exists()
+        path = Path(wanted or tempfile.mkdtemp(prefix="polly-demo-")).expanduser().resolve()
+        made = wanted is None or not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        directory = cls(path, made)
-        if not made and any(path.iterdir()):
-            if directory.load() is None:
+        directory = cls(path)
+        if any(path.iterdir()):
+            old = directory.load()
+            if old is None:
                 raise DemoFailed(f"{path} is not empty and not a demo's", remedy="choose another directory with --dir")
             if directory.runs():
                 raise DemoFailed(f"a demo runs in {path}", remedy=f"end it: polly demo --stop --dir {path}")
+            made = old.made
             directory.clear()
         directory.logs.mkdir()
-        # Polly's tasks run as this user; others have no business in here, but Mesos' sandboxes must stay reachable
-        directory.platform.mkdir(mode=0o755)
-        directory.save(Record())
+        directory.platform.mkdir()
+        directory.save(Record(made=made))
         return directory
 
     def runs(self) -> bool:
@@ -103,7 +106,7 @@ class DemoDirectory:
         except FileNotFoundError:
             return None
         processes = {name: Process(**process) for name, process in data["processes"].items()}
-        return Record(processes, data["polly"])
+        return Record(processes, data["polly"], data["made"])
 
     def clear(self) -> None:
         """Remove all that is in it."""
@@ -115,6 +118,7 @@ class DemoDirectory:
 
     def remove(self) -> None:
         """Remove all that is in it, and the directory where the demo made it."""
+        record = self.load()
         self.clear()
-        if self.made:
+        if record is not None and record.made:
             self.path.rmdir()

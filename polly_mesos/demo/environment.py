@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ from pathlib import Path
 import yaml
 
 from polly_mesos.demo.directory import DemoDirectory
+from polly_mesos.executor.host.programs import missing_tools
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.mesos.local.mounts import mounts_below, unmount
 from polly_mesos.mesos.local.ports import free_ports
+from polly_mesos.model import Filesystem
 
 PROFILE = "gold"
 VOLUME_MB = 256
 _CAPACITY = "4GiB"
-_LOOP_TOOLS = ("blkid", "mkfs.ext4", "mount", "umount", "wipefs")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def choose_storage() -> Storage:
         return Storage(
             "directory", "The directory driver, although this is root, because there is no /dev/loop-control."
         )
-    missing = [tool for tool in _LOOP_TOOLS if shutil.which(tool) is None]
+    missing = missing_tools([Filesystem.EXT4])
     if missing:
-        return Storage("directory", f"The directory driver, although this is root, because {missing[0]} is missing.")
+        obstacle = f"{next(iter(missing))} is missing (package {next(iter(missing.values()))})"
+        return Storage("directory", f"The directory driver, although this is root, because {obstacle}.")
     return Storage("loop", "The loop driver, because this is root: image files, loop devices and a real ext4.")
 
 

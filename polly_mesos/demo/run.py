@@ -118,8 +118,15 @@ class Demo:
             raise DemoFailed(f"something is left: {left or ', '.join(mounts)}")
 
     def logs(self) -> list[Path]:
-        """Where to look when something failed."""
-        return sorted(path for path in self.directory.path.rglob("*log") if path.is_file())
+        """Where to look when something failed: our processes, Mesos, and what the executors said in their sandboxes."""
+        of_executors = "agents/*/work/slaves/*/frameworks/*/executors/polly/runs/latest/stderr"
+        mesos = self.directory.mesos
+        return [
+            *sorted(self.directory.logs.glob("*.log")),
+            *sorted(mesos.glob("master/log")),
+            *sorted(mesos.glob("agents/*/log")),
+            *sorted(mesos.glob(of_executors)),
+        ]
 
     def _start_mesos(self) -> str:
         self._narrator.waiting("Starting Mesos ...")

