@@ -7,6 +7,7 @@ use the source.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib._bootstrap_external as bootstrap
 import importlib.util
@@ -64,8 +65,9 @@ class Artifact:
     data: bytes
 
 
-def build(host_drivers: Iterable[str]) -> Artifact:
-    """Build the artifact.
+@functools.cache
+def build(host_drivers: frozenset[str]) -> Artifact:
+    """Build the artifact, once in the life of a process: its contents are what is installed.
 
     :param host_drivers: ``module:class`` of each host side to be carried
     :raises ConfigurationError: a library is missing, or is not pure Python
@@ -112,7 +114,7 @@ def _sources(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 def _host_sides(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     for source in sorted(_package_path("drivers").glob("*.py")):
         yield f"drivers/{source.name}", source.read_bytes()
-    for specification in host_drivers:
+    for specification in sorted(host_drivers):
         module = specification.partition(":")[0]
         package = module.rpartition(".")[0]
         folder = _package_path(package)

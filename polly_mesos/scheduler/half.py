@@ -80,7 +80,7 @@ class SchedulerHalf:
             on_volume=self.controller.look_at,
         )
         self.publications = Publications(self.ledger, self.profiles, self.controller.look_at)
-        self.artifact = artifact.build(service.driver for service in self.services.host_services())
+        self.artifact = artifact.build(frozenset(service.driver for service in self.services.host_services()))
         self.framework = Framework(
             self.ledger,
             self.tokens,

@@ -12,7 +12,7 @@ import pytest
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.scheduler.artifact import build
 
-HOSTS = ("drivers.loop.host:LoopHost", "drivers.directory.host:DirectoryHost")
+HOSTS = frozenset({"drivers.loop.host:LoopHost", "drivers.directory.host:DirectoryHost"})
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_contents_have_the_same_name_and_bytes(file: Path) -> None:
-    again = build(HOSTS)
+    again = build.__wrapped__(HOSTS)
     assert again.name == file.name
     assert again.data == file.read_bytes()
 
@@ -65,4 +65,4 @@ SchedulerClient("http://127.0.0.1:1", "token").close()
 
 def test_a_driver_that_is_not_installed_is_named() -> None:
     with pytest.raises(ConfigurationError, match="drivers_of_nobody"):
-        build(["drivers_of_nobody.host:Host"])
+        build(frozenset({"drivers_of_nobody.host:Host"}))
