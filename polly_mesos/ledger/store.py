@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,13 +52,6 @@ class Prepared:
         if not self._text:
             self._compile(dialect)
         cursor.execute(self._text, row)
-
-    def run_many(self, cursor: Any, dialect: Dialect, values: Iterable[dict[str, Any]]) -> None:
-        """Execute once for each of ``values``."""
-        if not self._text:
-            self._compile(dialect)
-        rows = [self._literals | row for row in values]
-        cursor.executemany(self._text, [[row[name] for name in self._names] for row in rows])
 
     def _compile(self, dialect: Dialect) -> None:
         compiled: Any = self._statement.compile(dialect=dialect)
@@ -139,10 +132,6 @@ class Transaction:
         """Change rows; returns how many."""
         count: int = statement.run(self._cursor, self._dialect, values).rowcount
         return count
-
-    def run_many(self, statement: Prepared, values: Iterable[dict[str, Any]]) -> None:
-        """Run one changing statement for each of ``values``."""
-        statement.run_many(self._cursor, self._dialect, values)
 
     def add_alone(self, statement: Prepared, row: tuple[Any, ...]) -> bool:
         """Insert one row as a transaction of its own; False where there is one with its key.
