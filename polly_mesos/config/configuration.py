@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def describe(configuration: Configuration) -> dict[str, Any]:
         "agents": configuration.agents.model_dump(mode="json", by_alias=True, exclude_none=True),
         "services": {name: _describe_service(service) for name, service in configuration.services.items()},
         "profiles": {
-            name: {**dataclasses.asdict(profile), "capacity": configuration.pool_capacity(profile)}
+            name: {**_plain(dataclasses.asdict(profile)), "capacity": configuration.pool_capacity(profile)}
             for name, profile in configuration.profiles.items()
         },
         "planner": configuration.planner.model_dump(mode="json"),
@@ -102,6 +103,8 @@ def is_secret(field: dataclasses.Field[Any]) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return _HIDDEN
+    if isinstance(value, enum.Enum):
+        return value.value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
+import pytest
 import yaml
+from click.testing import CliRunner
 
+from polly_mesos.cli.configuration import check
 from polly_mesos.config import load
 from polly_mesos.model import MB, Offering
 
@@ -40,6 +44,20 @@ def test_the_marathon_app_asks_for_a_profile_of_the_example_configuration() -> N
         assert profile.offering is Offering.PATH
         assert profile.minimum_size <= persistent["size"] * MB <= (profile.maximum_size or persistent["size"] * MB)
         assert "/" not in volume["containerPath"]
+
+
+def test_the_least_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    file = tmp_path / "polly.yml"
+    file.write_text(textwrap.dedent(block))
+    assert load(file).profiles["gold"].service == "local"
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_the_example_configuration_passes_polly_config_check(output: str) -> None:
+    checked = CliRunner().invoke(check, [str(ROOT / "examples" / "polly.yml"), "--format", output])
+    assert checked.exit_code == 0, checked.output
+    assert yaml.safe_load(checked.stdout)["profiles"]["gold"]["filesystem"] == "xfs"
 
 
 def test_the_readme_names_only_what_is_there() -> None:
