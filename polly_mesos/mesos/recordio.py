@@ -48,7 +48,7 @@ class RecordDecoder:
             if self._length is None:
                 newline = self._buffer.find(b"\n", start, start + _MAXIMUM_DIGITS + 1)
                 if newline < 0:
-                    self._reject_endless_length(start)
+                    self._check_beginning(bytes(self._buffer[start : start + _MAXIMUM_DIGITS + 1]))
                     break
                 self._length = self._parse_length(bytes(self._buffer[start:newline]))
                 start = newline + 1
@@ -60,9 +60,10 @@ class RecordDecoder:
         del self._buffer[:start]
         return records
 
-    def _reject_endless_length(self, start: int) -> None:
-        if len(self._buffer) - start > _MAXIMUM_DIGITS:
-            self._parse_length(bytes(self._buffer[start : start + _MAXIMUM_DIGITS + 1]))
+    def _check_beginning(self, digits: bytes) -> None:
+        """Fail on what cannot become a length, rather than wait for the rest of it."""
+        if digits:
+            self._parse_length(digits)
 
     def _parse_length(self, digits: bytes) -> int:
         if not digits.isdigit() or len(digits) > _MAXIMUM_DIGITS:

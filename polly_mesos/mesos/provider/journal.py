@@ -28,6 +28,7 @@ class Operation:
 
     :param info: Mesos' Offer.Operation; empty for one that only a RECONCILE_OPERATIONS told of
     :param known_on: the stream on which the agent knows that we know it
+    :param sent: how often its status was sent on the present stream
     :param judging: attempts to have it judged, until there is an answer
     :param sending: attempts to have its status acknowledged, once there is an answer
     :param journaled: whether the ledger knows it
@@ -41,6 +42,7 @@ class Operation:
     sending: Attempts
     answer: Answer | None = None
     journaled: bool = True
+    sent: int = 0
 
     @property
     def converting(self) -> bool:

@@ -24,11 +24,15 @@ from polly_mesos.mesos.provider import messages, steps
 from polly_mesos.mesos.provider.connection import Connection
 from polly_mesos.mesos.provider.contract import ProviderIdentity, ProviderState
 from polly_mesos.mesos.provider.journal import Journal, Operation, impossible, provider_of_operation, sound_answer
+from polly_mesos.mesos.provider.notices import Notices
 from polly_mesos.mesos.provider.steps import NEVER, Attempts, Timing
 from polly_mesos.mesos.provider.totals import Totals
 from polly_mesos.model import Json
 
 log = logging.getLogger(__name__)
+
+_ENOUGH = 5
+"""How often a status is sent on one stream for which no framework waits."""
 
 
 class Machine:
@@ -53,8 +57,8 @@ class Machine:
         self._version: UUID | None = None
         self._updated_at = self._operation_at = -NEVER
         self._held: list[Json] = []
-        self._telling: tuple[steps.Tell, Attempts] | None = None
-        self._acknowledging: dict[UUID, Attempts] = {}
+        self._publishing: list[steps.Publish] = []
+        self._notices = Notices(self._timing.retry)
 
     @property
     def state(self) -> ProviderState:
@@ -82,14 +86,11 @@ class Machine:
         """When a :class:`~.steps.Tick` is due at the latest, infinity where only events count."""
         if self._connection.over:
             return NEVER
-        times = [self._connection.deadline, self._update_due()]
+        times = [self._connection.deadline, self._update_due(), self._notices.deadline]
         if self.state is ProviderState.READY:
             times += [one.sending.deadline for one in self._journal.answered() if one.known_on == self._stream]
         if (operation := self._journal.unanswered) is not None:
             times.append(operation.judging.deadline)
-        if self._telling is not None:
-            times.append(self._telling[1].deadline)
-        times += [attempts.deadline for attempts in self._acknowledging.values()]
         return min(times)
 
     # What the owner wants.
@@ -126,6 +127,7 @@ class Machine:
         self._totals.disconnected()
         self._version = None
         self._held.clear()
+        self._publishing.clear()
         for operation in self._journal:
             if not operation.info:
                 self._journal.settle(operation)
@@ -157,7 +159,7 @@ class Machine:
         if self._connection.accepted(provider_id, self._now):
             self._journal.forget()
         self._totals.bind(provider_id)
-        self._telling = (steps.Tell(self.identity.agent_id, provider_id), Attempts(self._timing.retry, self._now))
+        self._notices.tell(self.identity.agent_id, provider_id, self._now)
 
     def _apply_operation(self, event: Mapping[str, Any]) -> None:
         identifier = messages.read_uuid(event["operation_uuid"])
@@ -187,14 +189,16 @@ class Machine:
     def _reconcile(self, event: Mapping[str, Any]) -> None:
         for one in event.get("operation_uuids", ()):
             identifier = messages.read_uuid(one)
-            if not self._resend(identifier):
+            if self._resend(identifier):
+                self._relist = True  # the agent does not know it, else it would not ask us
+            else:
                 operation = self._new_operation(identifier, "", {})
                 self._journal.add(operation)
                 self._answer_ourselves(operation, messages.DROPPED, "the provider does not know this operation")
 
     def _publish(self, event: Mapping[str, Any]) -> None:
         resources = tuple(event.get("resources", ()))
-        self._actions.append(steps.Publish(self._stream, messages.read_uuid(event["uuid"]), resources))
+        self._publishing.append(steps.Publish(self._stream, messages.read_uuid(event["uuid"]), resources))
 
     def _teardown(self, event: Mapping[str, Any]) -> None:
         self._actions += self._connection.retire()
@@ -219,10 +223,7 @@ class Machine:
             self._held.append(messages.publish_status(self.identity.id, event.request, event.published))
 
     def _on_heard(self, event: steps.Heard) -> None:
-        if isinstance(event.ask, steps.Acknowledge):
-            self._acknowledging.pop(event.ask.operation, None)
-        elif self._telling is not None and self._telling[0] == event.ask:
-            self._telling = None
+        self._notices.heard(event.ask)
 
     def _on_failed(self, event: steps.Failed) -> None:
         ask = event.ask
@@ -238,11 +239,8 @@ class Machine:
         elif isinstance(ask, steps.Apply):
             if (operation := self._journal.get(ask.operation)) is not None:
                 operation.judging.failed(self._now)
-        elif isinstance(ask, steps.Acknowledge):
-            if ask.operation in self._acknowledging:
-                self._acknowledging[ask.operation].failed(self._now)
-        elif self._telling is not None and self._telling[0] == ask:
-            self._telling[1].failed(self._now)
+        else:
+            self._notices.failed(ask, self._now)
 
     # What is due.
 
@@ -272,7 +270,7 @@ class Machine:
             operation = self._new_operation(identifier, verdict.framework, dict(verdict.info), known_on=0)
             operation.answer = sound_answer(identifier, operation.info, verdict, self.identity.id)
             self._journal.add(operation)
-            if provider_of_operation(operation.info) == self.identity.id:
+            if self._is_ours(operation):
                 self._relist = True
             else:
                 self._done_with(operation)
@@ -290,11 +288,11 @@ class Machine:
         self._version = self._new_uuid()
         listed = []
         for one in self._journal.answered():
-            if one.answer is not None and provider_of_operation(one.info) == self.identity.id:
-                listed.append(messages.listed_operation(self.identity.id, one.id, one.framework, one.info, one.answer))
-                if one.known_on != self._stream:
-                    one.known_on = self._stream
-                    one.sending.reset(self._now)
+            if one.answer is not None and self._is_ours(one):
+                listed.append(messages.listed_operation(self.identity, one.id, one.framework, one.info, one.answer))
+            if one.known_on != self._stream:
+                one.known_on, one.sent = self._stream, 0
+                one.sending.reset(self._now)
         self._call(messages.update_state(self.identity.id, self._totals.wanted or (), listed, self._version))
         self._totals.sent()
         self._relist = False
@@ -310,20 +308,35 @@ class Machine:
         for one in self._journal.answered():
             if one.answer is not None and one.known_on == self._stream and one.sending.due(self._now):
                 self._call(messages.operation_status(self.identity.id, one.id, one.framework, one.info, one.answer))
-                one.sending.failed(self._now)
+                self._await_acknowledgement(one)
+
+    def _await_acknowledgement(self, operation: Operation) -> None:
+        """A status was sent.
+
+        The agent keeps back acknowledgements of operations that it does not know. One that is not ours it is never told
+        of; the master asks again as long as it does not know. One that crossed our totals it is told of with the next
+        ones; but where no framework asked for the outcome, the master has acknowledged it by then, and will not again.
+        """
+        operation.sent += 1
+        operation.sending.failed(self._now)
+        if not self._is_ours(operation):
+            self._journal.settle(operation)
+        elif operation.sent >= _ENOUGH and "id" not in operation.info:
+            self._done_with(operation)
+
+    def _is_ours(self, operation: Operation) -> bool:
+        return provider_of_operation(operation.info) == self.identity.id
 
     def _ask_handler(self) -> None:
         operation = self._journal.unanswered
         if operation is not None and operation.judging.due(self._now):
             operation.judging.begin()
             self._actions.append(steps.Apply(operation.id, operation.application))
-        if self._telling is not None and self._telling[1].due(self._now):
-            self._telling[1].begin()
-            self._actions.append(self._telling[0])
-        for identifier, attempts in self._acknowledging.items():
-            if attempts.due(self._now):
-                attempts.begin()
-                self._actions.append(steps.Acknowledge(identifier))
+        # The ledger does not know volumes whose CREATE, which came before, it has not judged.
+        ready = [one for one in self._publishing if not self._journal.creates(one.volumes)]
+        self._publishing = [one for one in self._publishing if one not in ready]
+        self._actions += ready
+        self._actions += self._notices.due(self._now)
 
     # Small steps.
 
@@ -363,7 +376,7 @@ class Machine:
     def _done_with(self, operation: Operation) -> None:
         self._journal.settle(operation)
         if operation.journaled:
-            self._acknowledging[operation.id] = Attempts(self._timing.retry, self._now)
+            self._notices.acknowledge(operation.id, self._now)
 
 
 _EVENTS: Mapping[type, Callable[[Machine, Any], None]] = {

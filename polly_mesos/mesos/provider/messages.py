@@ -69,10 +69,14 @@ def operation_status(provider_id: str, operation: UUID, framework: str, info: Js
     return _call("UPDATE_OPERATION_STATUS", provider_id, body)
 
 
-def listed_operation(provider_id: str, operation: UUID, framework: str, info: Json, answer: Answer) -> Json:
-    """An Operation as UPDATE_STATE lists it."""
-    status = _status(provider_id, info, answer)
+def listed_operation(identity: ProviderIdentity, operation: UUID, framework: str, info: Json, answer: Answer) -> Json:
+    """An Operation as UPDATE_STATE lists it.
+
+    The master aborts on one without ``agent_id`` when it is acknowledged (``has_slave_id()`` in src/master/master.cpp).
+    """
+    status = _status(identity.id, info, answer)
     return {
+        "agent_id": {"value": identity.agent_id},
         "uuid": wire_uuid(operation),
         "info": info,
         "latest_status": status,

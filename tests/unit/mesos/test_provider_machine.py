@@ -115,6 +115,8 @@ class ModelAgent:
             identifier = sixteen_bytes(operation["uuid"])
             if operation["latest_status"]["state"] not in TERMINAL:
                 raise AgentAborted("master: CHECK(oldProvider->operations.contains(uuid))")
+            if operation.get("agent_id") != {"value": self.id}:
+                raise AgentAborted("master: CHECK(operation->has_slave_id())")
             if identifier not in self.sent_by_master:
                 raise AgentAborted("an operation that the master did not send")
             if arithmetic.provider_of(operation_resource(operation["info"])) != provider_id:
@@ -143,6 +145,8 @@ class ModelAgent:
         operation["terminal"] = True
         info = operation["info"]
         if status["state"] == "OPERATION_FINISHED" and info["type"] in arithmetic.CONVERTING:
+            if any("allocation_info" not in one for one in status["converted_resources"]):
+                raise AgentAborted("master: CHECK(has_allocation_info())")
             live.totals = self._apply(live.totals, info, status["converted_resources"])
 
     def _update_publish_resources_status(self, provider_id, live, body):
@@ -426,8 +430,9 @@ class ProviderWorld(RuleBasedStateMachine):
 
     def acknowledge(self, identifier, status):
         _, _, live = self.live()
-        live.operations.pop(identifier, None)
         live.sent.discard(identifier)
+        if live.operations.pop(identifier, None) is None:
+            return  # "Dropping operation update acknowledgement ... because the operation was not found"
         body = {"operation_uuid": wire_uuid(identifier), "status_uuid": status}
         self.send({"type": "ACKNOWLEDGE_OPERATION_STATUS", "acknowledge_operation_status": body})
 
@@ -536,7 +541,7 @@ def possible(resource):
     size = arithmetic.megabytes(resource)
     source = resource["disk"]["source"]
     if source["type"] == "RAW" and size >= 1:
-        part = {**resource, "scalar": {"value": 1.0}}
+        part = {**resource, "scalar": {"value": 1.0}, "allocation_info": {"role": "dev"}}
         yield {"type": "CREATE_DISK", "create_disk": {"source": part, "target_type": "MOUNT"}}
     elif source["type"] == "PATH" and size >= 1:
         part = {**resource, "scalar": {"value": 1.0}}

@@ -31,9 +31,7 @@ def test_byte_by_byte():
     ]
 
 
-@pytest.mark.parametrize(
-    "stream", [b"x\n{}", b"\n{}", b"-2\n{}", b" 2\n{}", b"1" * 40, b"<html><body>Not Found</body>"]
-)
+@pytest.mark.parametrize("stream", [b"x\n{}", b"\n{}", b"-2\n{}", b" 2\n{}", b"1" * 40, b"<html>"])
 def test_a_malformed_length_is_refused_and_shown(stream):
     with pytest.raises(MalformedStream, match="where its length should stand"):
         RecordDecoder().feed(stream)
