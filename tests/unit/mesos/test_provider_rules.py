@@ -381,6 +381,30 @@ def test_statuses_of_before_a_restart_are_listed_and_sent_after_the_totals():
     assert steps.Acknowledge(uuid.UUID(foreign)) in driver.actions
 
 
+def test_an_operation_of_a_former_provider_is_never_listed():
+    foreign = uuid.uuid4()
+    driver = Driver("rp", "agent")
+    driver.feed(
+        steps.Unacknowledged((Verdict(str(foreign), "OPERATION_FINISHED", str(uuid.uuid4()), reserve(4, "former")),))
+    )
+    driver.subscribe()
+    driver.receive("RECONCILE_OPERATIONS", operation_uuids=[wire_uuid(foreign)])
+    driver.feed(steps.Desire((pool(1),), 0))
+    assert [one["operations"] for one in driver.calls("UPDATE_STATE")] == [[]]
+    assert statuses(driver) == ["OPERATION_FINISHED"]
+
+
+def test_a_disk_that_was_made_needs_no_new_totals():
+    driver = Driver().ready(arithmetic.raw_disk(50, **RAW))
+    identifier = driver.operate(create_disk(10))
+    disk = arithmetic.mount_disk(10, root="/polly/raw", disk_id="v", **RAW)
+    driver.judge(identifier, create_disk(10), converted=(disk,))
+    driver.feed(steps.Desire((arithmetic.raw_disk(40, **RAW), disk), 0))
+    driver.wait(60.0)
+    assert statuses(driver)
+    assert len(driver.calls("UPDATE_STATE")) == 1
+
+
 def test_the_agents_removal_is_final():
     driver = Driver().ready(pool(10))
     assert driver.receive("TEARDOWN") == [steps.Close(1)]
