@@ -103,6 +103,8 @@ class Framework:
         self._lock = threading.RLock()
         self._executors: dict[str, _Executor] = {}
         self._suppressed = False
+        self._filtered = False
+        """Whether offers that we now need may have been declined for long, while we had no need of them."""
         self._known_since = 0.0
         self._launches = 0
         self._driver: Driver | None = None
@@ -176,6 +178,9 @@ class Framework:
 
     def agent_lost(self, agent_id: str) -> None:
         """The master removed an agent, perhaps only because it cannot reach it: that is not the end of its volumes."""
+        with self._lock:
+            if not self._executors.get(agent_id, _Executor()).task:
+                self._executors.pop(agent_id, None)
         self._set_state(agent_id, AgentState.CHOSEN)
 
     def executor_lost(self, executor_id: str, agent_id: str, status: int) -> None:
@@ -202,6 +207,7 @@ class Framework:
     def agent_seen(self, facts: AgentFacts) -> None:
         """An agent is known to the master: take offers again if it lacks an executor."""
         if self._agents.admits(facts.hostname, facts.attributes) and self._missing(facts.id):
+            self._wait_for(facts.id)
             self._take_offers()
 
     def tick(self) -> None:
@@ -220,6 +226,7 @@ class Framework:
         if not self._agents.admits(facts.hostname, facts.attributes) or not self._missing(facts.id):
             self.driver.decline(offer_ids, REFUSE_UNSUITABLE)
             return
+        self._wait_for(facts.id)
         if not self._may_launch(facts.id) or not placement.fits(offer, self._settings):
             self.driver.decline(offer_ids, REFUSE_TOO_SMALL if self._may_launch(facts.id) else 1.0)
             return
@@ -269,6 +276,11 @@ class Framework:
         except UnknownAgent:
             return True
 
+    def _wait_for(self, agent_id: str) -> None:
+        """Take offers until this agent, which lacks an executor, has one; its offer may come late."""
+        with self._lock:
+            self._executors.setdefault(agent_id, _Executor())
+
     def _may_launch(self, agent_id: str) -> bool:
         """False while an executor that we do not know of yet may still be reported, or one has just failed."""
         now = self._clock()
@@ -286,6 +298,7 @@ class Framework:
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
         executor.task, executor.running = "", False
         executor.failures += 1
+        self._filtered = True
         delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))
         executor.not_before = self._clock() + delay
         log.warning(
@@ -311,9 +324,9 @@ class Framework:
 
     def _take_offers(self) -> None:
         with self._lock:
-            if not self._suppressed:
+            if not (self._suppressed or self._filtered):
                 return
-            self._suppressed = False
+            self._suppressed = self._filtered = False
         self.driver.revive()
 
     def _suppress_when_satisfied(self) -> None:

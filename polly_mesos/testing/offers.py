@@ -31,6 +31,7 @@ class RecordingDriver:
         self.declined: list[tuple[str, float]] = []
         self.messages: list[tuple[str, bytes]] = []
         self.reconciled = 0
+        self.revived = 0
         self.suppressed = False
         self.connected = True
 
@@ -52,6 +53,7 @@ class RecordingDriver:
     def revive(self) -> bool:
         """Record a REVIVE."""
         self.suppressed = False
+        self.revived += 1
         return self.connected
 
     def reconcile(self, tasks: Sequence[Json]) -> bool:

@@ -12,7 +12,7 @@ from polly_mesos.config import AgentSettings, Constraint
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState
 from polly_mesos.scheduler.framework import Framework
-from polly_mesos.scheduler.placement import ExecutorSettings
+from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
 from polly_mesos.scheduler.tokens import Tokens, token_hash
 from polly_mesos.testing.offers import Story
 
@@ -151,6 +151,62 @@ def test_after_a_restart_a_vanished_executor_is_launched_anew(ledger: Ledger, cl
     clock.now += 10
     story.offer("a1")
     story.expect_launch("a1")
+
+
+def facts(agent: str) -> AgentFacts:
+    return AgentFacts(agent, agent, "127.0.0.1:5051", {})
+
+
+def test_offers_are_taken_until_an_agent_whose_offer_was_declined_has_its_executor(
+    ledger: Ledger, clock: Clock
+) -> None:
+    for agent in ("a1", "a2"):
+        ledger.put_agent(Agent(agent, agent, "127.0.0.1:5051", AgentState.CONNECTED))
+    story = make(ledger, clock)
+    story.registered()
+    story.expect_declined(story.offer("a1"))
+    story.expect_declined(story.offer("a2"))
+    clock.now += 10
+    story.offer("a1")
+    story.expect_launch("a1")
+    story.expect_offers_wanted()
+    story.offer("a2")
+    story.expect_launch("a2")
+    story.expect_suppressed()
+
+
+def test_an_agent_that_the_master_knows_is_waited_for_though_its_offer_comes_late(story: Story, clock: Clock) -> None:
+    story.framework.agent_seen(facts("a1"))
+    story.framework.agent_seen(facts("a2"))
+    clock.now += 10
+    story.offer("a1")
+    story.expect_offers_wanted()
+    story.offer("a2")
+    story.expect_launch("a2")
+    story.expect_suppressed()
+
+
+def test_an_agent_that_was_removed_is_not_waited_for(story: Story, clock: Clock) -> None:
+    story.framework.agent_seen(facts("a1"))
+    story.framework.agent_seen(facts("a2"))
+    story.framework.agent_lost("a2")
+    clock.now += 10
+    story.offer("a1")
+    story.expect_suppressed()
+
+
+def test_offers_that_were_declined_for_long_are_revived_when_their_executor_ends(story: Story, clock: Clock) -> None:
+    clock.now += 10
+    story.framework.agent_seen(facts("a2"))
+    story.offer("a1")
+    story.update("a1", "TASK_RUNNING")
+    assert story.expect_declined(story.offer("a1")) > 60
+    story.expect_offers_wanted()
+    story.update("a1", "TASK_FAILED")
+    revived = story.driver.revived
+    clock.now += 2
+    story.framework.tick()
+    assert story.driver.revived == revived + 1, "without REVIVE, Mesos keeps the declined offer back"
 
 
 def test_an_executor_started_by_hand_is_left_alone(ledger: Ledger, clock: Clock) -> None:
