@@ -69,11 +69,6 @@ class Totals:
         self._believed, self._doubted = self.wanted, False
         self._compare()
 
-    @property
-    def offered(self) -> bool:
-        """Whether the agent has anything of ours that could be in an offer."""
-        return bool(self._believed)
-
     def doubt(self) -> None:
         """The agent may have applied an operation before or after our last UPDATE_STATE."""
         self._doubted = True
