@@ -23,7 +23,7 @@ from polly_mesos.scheduler.planner_snapshot import AgentSnapshot, PoolSnapshot, 
 log = logging.getLogger(__name__)
 
 _CAPACITY_INTERVAL = 30.0
-_GATHER = 0.1
+_GATHER = 0.5
 
 
 class Planning:

@@ -19,6 +19,7 @@ from polly_mesos.model import Json
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
+_ENOUGH = 5
 _LISTS = ("resources", "volumes", "source")
 
 
@@ -48,6 +49,17 @@ class Operation:
     def converting(self) -> bool:
         """Whether the agent changes its totals only when we answer."""
         return self.info.get("type") in arithmetic.CONVERTING
+
+    @property
+    def sent_enough(self) -> bool:
+        """Whether the status was sent as often on this stream as one for which no framework waits ever is."""
+        return self.sent >= _ENOUGH and "id" not in self.info
+
+    def answer_ourselves(self, state: str, status_uuid: UUID, message: str) -> None:
+        """Answer without asking the ledger, which therefore does not know the operation."""
+        log.warning("operation %s: %s: %s", self.id, state, message)
+        self.answer = Answer(state, status_uuid, message)
+        self.journaled = False
 
     @property
     def application(self) -> Application:

@@ -31,9 +31,6 @@ from polly_mesos.model import Json
 
 log = logging.getLogger(__name__)
 
-_ENOUGH = 5
-"""How often a status is sent on one stream for which no framework waits."""
-
 
 class Machine:
     """One resource provider on one agent.
@@ -176,9 +173,11 @@ class Machine:
         if not operation.converting:
             self._totals.applied(operation.info)
         if reason := impossible(operation.info):
-            self._answer_ourselves(operation, messages.FAILED, reason)
+            operation.answer_ourselves(messages.FAILED, self._new_uuid(), reason)
         elif outdated and operation.converting:
-            self._answer_ourselves(operation, messages.DROPPED, "the provider's resources have changed since")
+            operation.answer_ourselves(
+                messages.DROPPED, self._new_uuid(), "the provider's resources have changed since"
+            )
 
     def _acknowledged(self, event: Mapping[str, Any]) -> None:
         operation = self._journal.get(messages.read_uuid(event["operation_uuid"]))
@@ -194,7 +193,9 @@ class Machine:
             else:
                 operation = self._new_operation(identifier, "", {})
                 self._journal.add(operation)
-                self._answer_ourselves(operation, messages.DROPPED, "the provider does not know this operation")
+                operation.answer_ourselves(
+                    messages.DROPPED, self._new_uuid(), "the provider does not know this operation"
+                )
 
     def _publish(self, event: Mapping[str, Any]) -> None:
         resources = tuple(event.get("resources", ()))
@@ -259,12 +260,7 @@ class Machine:
 
     def _take_backlog(self) -> None:
         backlog, self._backlog = self._backlog, None
-        for verdict in backlog.verdicts if backlog else ():
-            try:
-                identifier = UUID(verdict.id)
-            except ValueError:
-                log.error("the ledger names operation %r, which is no UUID", verdict.id)
-                continue
+        for identifier, verdict in messages.named(backlog.verdicts if backlog else ()):
             if self._journal.get(identifier) or self._journal.settled(identifier):
                 continue
             operation = self._new_operation(identifier, verdict.framework, dict(verdict.info), known_on=0)
@@ -282,6 +278,8 @@ class Machine:
             return self._now
         if self.state is not ProviderState.READY or not (self._totals.differ or self._relist):
             return NEVER
+        if not self._totals.offered:
+            return self._now  # no offer has anything of ours, and no operation can take it
         return max(self._operation_at + self._timing.settle, self._updated_at + self._timing.minimum_interval)
 
     def _send_state(self) -> None:
@@ -321,7 +319,7 @@ class Machine:
         operation.sending.failed(self._now)
         if not self._is_ours(operation):
             self._journal.settle(operation)
-        elif operation.sent >= _ENOUGH and "id" not in operation.info:
+        elif operation.sent_enough:
             self._done_with(operation)
 
     def _is_ours(self, operation: Operation) -> bool:
@@ -333,9 +331,8 @@ class Machine:
             operation.judging.begin()
             self._actions.append(steps.Apply(operation.id, operation.application))
         # The ledger does not know volumes whose CREATE, which came before, it has not judged.
-        ready = [one for one in self._publishing if not self._journal.creates(one.volumes)]
+        self._actions += (ready := [one for one in self._publishing if not self._journal.creates(one.volumes)])
         self._publishing = [one for one in self._publishing if one not in ready]
-        self._actions += ready
         self._actions += self._notices.due(self._now)
 
     # Small steps.
@@ -356,11 +353,6 @@ class Machine:
             judging=Attempts(self._timing.retry, self._now),
             sending=Attempts(self._timing.resend, self._now),
         )
-
-    def _answer_ourselves(self, operation: Operation, state: str, message: str) -> None:
-        log.warning("operation %s: %s: %s", operation.id, state, message)
-        operation.answer = messages.Answer(state, self._new_uuid(), message)
-        operation.journaled = False
 
     def _resend(self, identifier: UUID) -> bool:
         """Send the operation's status again if there is one; whether the operation is known."""

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from polly_mesos.agent_api import Verdict
 from polly_mesos.errors import InvalidRequest
 from polly_mesos.mesos.provider.contract import ProviderIdentity
 from polly_mesos.model import Json
+
+log = logging.getLogger(__name__)
 
 FINISHED = "OPERATION_FINISHED"
 FAILED = "OPERATION_FAILED"
@@ -46,6 +50,15 @@ def read_uuid(message: Mapping[str, Any]) -> UUID:
         return UUID(bytes=base64.b64decode(message["value"], validate=True))
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise InvalidRequest(f"not a UUID of 16 bytes: {message!r}", field="uuid") from error
+
+
+def named(verdicts: Iterable[Verdict]) -> Iterator[tuple[UUID, Verdict]]:
+    """The ledger's verdicts with the UUIDs of their operations; those that have none are left out."""
+    for verdict in verdicts:
+        try:
+            yield UUID(verdict.id), verdict
+        except ValueError:
+            log.error("the ledger names operation %r, which is no UUID", verdict.id)
 
 
 def subscribe(identity: ProviderIdentity) -> Json:

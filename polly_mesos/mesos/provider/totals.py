@@ -69,6 +69,11 @@ class Totals:
         self._believed, self._doubted = self.wanted, False
         self._compare()
 
+    @property
+    def offered(self) -> bool:
+        """Whether the agent has anything of ours that could be in an offer, as far as is known."""
+        return bool(self._believed) or self._doubted
+
     def doubt(self) -> None:
         """The agent may have applied an operation before or after our last UPDATE_STATE."""
         self._doubted = True
