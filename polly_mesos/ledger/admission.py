@@ -187,8 +187,9 @@ def _find_without_persistence(transaction: Transaction, volume_id: str, operatio
 def _out_of_holding(transaction: Transaction, volume: Volume) -> None:
     backed = space.take(transaction, volume.pool, volume.agent, volume.owner, volume.size)
     if backed < volume.size:
-        # The reservation's space is still in a volume that was destroyed: the pool's free bytes may stand in.
-        space.take_free(transaction, volume.pool, volume.size - backed)
+        # The reservation's space is still in a volume that was destroyed: the pool's free bytes may stand in. What the
+        # reservation gave counts among those until the volume has it.
+        space.take_free(transaction, volume.pool, volume.size)
 
 
 def _invalid(field: str, value: str, why: str, remedy: str) -> InvalidRequest:

@@ -134,6 +134,19 @@ def test_a_volume_is_refused_while_its_space_is_neither_backed_nor_free(desk: De
     desk.create(6 * GB)
 
 
+def test_bytes_that_a_reservation_still_has_are_not_counted_twice(desk: Desk) -> None:
+    desk.lease(100 * GB)
+    desk.reserve(6 * GB)
+    volume = desk.create(4 * GB)
+    desk.admit(DestroyVolume(volume.id, Reclaim.DELETE))
+    assert desk.reserved() == (6 * GB, 2 * GB)
+    with pytest.raises(InsufficientCapacity):
+        desk.create(4 * GB)
+    assert desk.free() == 0
+    desk.create(2 * GB)
+    assert desk.free() == 0
+
+
 def test_a_retained_volume_keeps_its_bytes_until_an_operator_deletes_it(desk: Desk) -> None:
     desk.lease(10 * GB)
     desk.reserve(4 * GB)

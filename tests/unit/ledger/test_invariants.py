@@ -117,10 +117,12 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.create(0, "data", 5)
 
     def teardown(self) -> None:
-        if self.ledger:
-            assert [found for found in check(self.ledger) if found.severity is Severity.ERROR] == []
-            self.ledger.close()
-        shutil.rmtree(self.directory)
+        try:
+            if self.ledger:
+                assert [found for found in check(self.ledger) if found.severity is Severity.ERROR] == []
+                self.ledger.close()
+        finally:
+            shutil.rmtree(self.directory)
 
     def admit(self, agent: str, change: Change) -> bool:
         """Admit or refuse; a refusal changes nothing but the record of it."""
