@@ -75,9 +75,12 @@ class Publications(Store):
         """The platform has given the volume to the host. One that is already being taken back stays DETACHING.
 
         :param attachment: what the host's driver needs to find the volume
+        :raises WrongState: the platform has not made the volume
         """
         with self._write() as transaction:
             current = _must_be_current(transaction, volume_id, generation)
+            if not volumes.must_find(transaction, volume_id).platform_id:
+                raise WrongState(f"volume {volume_id} is not made yet and cannot be attached", remedy="create it first")
             attaching = current.state is PublicationState.ATTACHING
             state = PublicationState.ATTACHED if attaching else current.state
             return _store(transaction, replace(current, state=state, attachment=attachment))

@@ -272,3 +272,14 @@ def test_a_formatted_volume_is_never_formatted_again(desk: Desk, ready: Volume) 
     with pytest.raises(WrongState, match="not formatted again"):
         desk.ledger.formatting(ready.id, 1)
     assert desk.ledger.volume(ready.id).format_state is FormatState.FORMATTED
+
+
+def test_a_volume_that_the_platform_has_not_made_is_attached_nowhere(desk: Desk) -> None:
+    desk.lease(10 * GB)
+    desk.reserve(1 * GB)
+    volume = desk.create(1 * GB)
+    publication = desk.ledger.publish(volume.id, "a1", "host1")
+    with pytest.raises(WrongState, match="not made yet"):
+        desk.ledger.attached(volume.id, publication.generation, {})
+    desk.ledger.volume_created(volume.id, "p1")
+    desk.ledger.attached(volume.id, publication.generation, {})
