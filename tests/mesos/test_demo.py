@@ -49,6 +49,8 @@ class RunningDemo:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = DemoDirectory(directory)
         command = polly_command("demo", "--json", "--dir", str(directory), *arguments)
+        # Tests that were started in the background ignore SIGINT, and what they start would as well.
+        command = ["env", "--default-signal=INT", *command]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read_steps)
