@@ -37,7 +37,7 @@ class Benchmark:
 
 
 BENCHMARKS = (
-    Benchmark("bench.ledger", "operations/s", "single-row SQLite commits", "at least 0.8"),
+    Benchmark("bench.ledger", "operations/s", "an intent's row committed by sqlite3 alone", "at least 0.8"),
     Benchmark("bench.planner", "agent decisions/s", "the goal", "at least 1"),
     Benchmark("bench.publish", "s", "the same work by hand", "at most 1.5"),
     Benchmark("bench.launch", "s", "the same without a volume", ""),

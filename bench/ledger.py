@@ -1,5 +1,7 @@
 """How fast durable ledger operations are, against single-row SQLite commits on the same disk in the same run.
 
+The single row is the one that ``begin`` writes, under the same key, by sqlite3 alone and with its values ready-made.
+
 Run it with ``python -m bench.ledger``. Each figure is the best of several rounds in which ours and the raw commits
 take turns, so that a disk that is busy for a while slows both.
 """
@@ -35,12 +37,15 @@ def _raw(path: Path) -> Step:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, value TEXT NOT NULL)")
-    value = "x" * 100
+    columns = ("subject", "kind", "id", "agent", "detail", "created")
+    connection.execute(f"CREATE TABLE rows ({', '.join(columns)}, PRIMARY KEY (subject, kind)) WITHOUT ROWID")
+    ids = [(str(uuid.uuid4()), str(uuid.uuid4())) for _ in range(ROUNDS * REPEATS)]
 
     def commit() -> None:
+        subject, operation = ids.pop()
+        row = (subject, "volume.create", operation, "a1", '{"size":1048576,"pool":"gold"}', 1.0)
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT INTO rows (value) VALUES (?)", (value,))
+        connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", row)
         connection.execute("COMMIT")
 
     return commit
