@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -189,8 +189,13 @@ def registered_agent(agent: Mapping[str, Any]) -> RegisteredAgent:
         endpoint=pid.partition("@")[2] or f"{info['hostname']}:{info.get('port', 5051)}",
         process=process_of(pid),
         active=agent.get("active", False),
-        attributes={attribute["name"]: _attribute_text(attribute) for attribute in info.get("attributes", ())},
+        attributes=attributes_as_text(info.get("attributes", ())),
     )
+
+
+def attributes_as_text(attributes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Mesos attributes by name, as operators write them in ``--attributes``."""
+    return {attribute["name"]: _attribute_text(attribute) for attribute in attributes}
 
 
 def _attribute_text(attribute: Mapping[str, Any]) -> str:
@@ -198,5 +203,7 @@ def _attribute_text(attribute: Mapping[str, Any]) -> str:
         return str(attribute["text"]["value"])
     if "scalar" in attribute:
         return f"{attribute['scalar']['value']:g}"
+    if "set" in attribute:
+        return ",".join(attribute["set"].get("item", ()))
     ranges = (attribute.get("ranges") or {}).get("range", ())
     return "[" + ",".join(f"{one['begin']}-{one['end']}" for one in ranges) + "]"

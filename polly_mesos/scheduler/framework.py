@@ -69,7 +69,6 @@ class _Executor:
     """What is known of the executor on one agent. ``task`` is empty while none is launched."""
 
     task: str = ""
-    running: bool = False
     failures: int = 0
     not_before: float = 0.0
 
@@ -157,8 +156,8 @@ class Framework:
         with self._lock:
             executor = self._executors.setdefault(agent_id, _Executor())
             if state not in _ENDED:
-                executor.task, executor.running = task, state == "TASK_RUNNING"
-                if executor.running:
+                executor.task = task
+                if state == "TASK_RUNNING":
                     executor.failures = 0
                 return
             if executor.task not in ("", task):
@@ -296,7 +295,7 @@ class Framework:
         return known.state is AgentState.LOST
 
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
-        executor.task, executor.running = "", False
+        executor.task = ""
         executor.failures += 1
         self._filtered = True
         delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))

@@ -6,9 +6,10 @@ in Mesos' ``src/slave/containerizer/mesos/isolators/volume/host_path.cpp``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from polly_mesos.mesos.master_client import attributes_as_text
 from polly_mesos.model import MB, Json
 
 EXECUTOR_ID = "polly"
@@ -57,23 +58,8 @@ def facts_of_offer(offer: Json) -> AgentFacts:
         id=offer["agent_id"]["value"],
         hostname=offer["hostname"],
         endpoint=f"{host}:{address.get('port', 5051)}",
-        attributes=attributes_of(offer.get("attributes", ())),
+        attributes=attributes_as_text(offer.get("attributes", ())),
     )
-
-
-def attributes_of(attributes: Iterable[Json]) -> dict[str, str]:
-    """Mesos attributes as text, as operators write them in ``--attributes``."""
-    result = {}
-    for attribute in attributes:
-        kind = attribute["type"]
-        if kind == "TEXT":
-            text = attribute["text"]["value"]
-        elif kind == "SCALAR":
-            text = f"{attribute['scalar']['value']:g}"
-        else:
-            text = ",".join(attribute.get("set", {}).get("item", ())) or str(attribute.get("ranges", ""))
-        result[attribute["name"]] = text
-    return result
 
 
 def fits(offer: Json, settings: ExecutorSettings) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from polly_mesos.errors import PollyError
 from polly_mesos.mesos.http import EventStream
-from polly_mesos.mesos.master_client import MasterClient
+from polly_mesos.mesos.master_client import MasterClient, registered_agent
 from polly_mesos.model import Json
-from polly_mesos.scheduler.placement import AgentFacts, attributes_of
+from polly_mesos.scheduler.placement import AgentFacts
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +66,5 @@ class AgentWatch:
 
 def facts_of_agent(agent: Json) -> AgentFacts:
     """An agent as the operator API describes it."""
-    info = agent["agent_info"]
-    return AgentFacts(
-        id=info["id"]["value"],
-        hostname=info["hostname"],
-        endpoint=agent.get("pid", "").rpartition("@")[2] or f"{info['hostname']}:{info.get('port', 5051)}",
-        attributes=attributes_of(info.get("attributes", ())),
-    )
+    known = registered_agent(agent)
+    return AgentFacts(known.id, known.hostname, known.endpoint, known.attributes)
