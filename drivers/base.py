@@ -32,6 +32,7 @@ class Capability(enum.StrEnum):
     CLONE = "clone"
     EXPAND = "expand"
     ENFORCES_SIZE = "enforces-size"
+    FENCE = "fence"
 
 
 class PlatformState(enum.StrEnum):
@@ -126,6 +127,18 @@ class Capacity:
     available: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a platform says of a host that may still write.
+
+    :param proven: True where it cannot write to this platform's volumes any more: it is stopped, or cut off for good
+    :param reason: by what that is known, or what speaks against it; one sentence for people
+    """
+
+    proven: bool
+    reason: str
+
+
 class ControllerDriver(ABC):
     """The controller side. Methods may be called from several threads, never at once for one volume."""
 
@@ -181,8 +194,18 @@ class ControllerDriver(ABC):
         """
 
     @abstractmethod
-    def detach(self, platform_id: str, host: HostIdentity) -> None:
-        """Take the volume from a host that has let go of it. Succeeds where it is not attached there, or gone."""
+    def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
+        """Take the volume from a host that has let go of it. Succeeds where it is not attached there, or gone.
+
+        :param force: the host was fenced and cannot let go by itself: take the volume as it is
+        """
+
+    def fence(self, host: HostIdentity) -> Fence:
+        """Tell whether a host is proven unable to write to any volume of this platform, without changing anything.
+
+        Where the platform does not know, or the host runs, the answer is not proven.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot tell whether a host is stopped")
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         """Take a snapshot, idempotent by token.

@@ -115,11 +115,13 @@ class HostReport:
 
     :param problems: service name -> what is missing and how to get it; such a service gets no lease here
     :param mounted: volume id -> target path of every volume of ours mounted below the volume root
+    :param generations: volume id -> generation under which this host holds it, mounted or not
     """
 
     identities: Mapping[str, HostIdentity]
     problems: Mapping[str, str] = field(default_factory=dict)
     mounted: Mapping[str, str] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ class Assignment:
     :param keep: volume id -> generation of the publications this host holds; what else is mounted is to be unmounted
     :param revoke: volume id -> generation of the publications that are to end as soon as no task uses them: unmounted
         where mounted, released, and reported ``unpublished`` in any case
+    :param stop: volume id -> newest generation that is over: this host lost the volume to another or was fenced. What
+        it still holds under that generation or an older one is to end at once, tasks that use it first
     """
 
     version: int
@@ -147,6 +151,7 @@ class Assignment:
     operations: tuple[Verdict, ...]
     keep: Mapping[str, int]
     revoke: Mapping[str, int] = field(default_factory=dict)
+    stop: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

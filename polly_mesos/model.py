@@ -92,11 +92,25 @@ class OperationState(enum.StrEnum):
 
 
 class AgentState(enum.StrEnum):
-    """What the scheduler half knows of an agent's executor half."""
+    """What the scheduler half knows of an agent and the executor half on it.
+
+    UNREACHABLE: the master cannot reach it. LOST: Mesos will never have this agent id again. In both the host may go
+    on writing. Only FENCED, which a platform has proven or an operator has said, means that it cannot.
+    """
 
     CHOSEN = "chosen"
     CONNECTED = "connected"
+    UNREACHABLE = "unreachable"
     LOST = "lost"
+    FENCED = "fenced"
+
+
+class Severity(enum.StrEnum):
+    """How much an event or a finding should worry an operator."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,7 @@ class Profile:
     """A class of volume that people ask for by name.
 
     :param iops: provisioned operations per second where the platform sells them, else None
+    :param adopt: whether a CREATE by the owner of an abandoned volume gets that volume instead of an empty one
     :param zone: the platform's zone, or empty where the platform has none
     """
 
@@ -119,6 +134,7 @@ class Profile:
     platform_type: str = ""
     iops: int | None = None
     encryption: bool = False
+    adopt: bool = False
 
     @property
     def pool(self) -> str:
@@ -219,6 +235,7 @@ class Publication:
 
     :param generation: grows by one with every new publication of the volume; a host that holds an older one has lost it
     :param attachment: what the driver's controller side handed to its host side
+    :param fenced: whether the host is known to be unable to write, so that the platform may take the volume by force
     """
 
     volume: str
@@ -229,6 +246,7 @@ class Publication:
     attachment: Json = field(default_factory=dict)
     device: str = ""
     target: str = ""
+    fenced: bool = False
     updated: float = 0.0
 
 
@@ -306,3 +324,22 @@ class Provider:
     id: str
     type: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that operators want to know of, kept in the ledger.
+
+    :param kind: dotted words, for example ``agent.fenced`` or ``volume.adopted``
+    :param subject: the id of the volume, agent or service that it is about
+    :param message: one sentence for people
+    :param number: grows with every event; 0 where it is not stored yet
+    """
+
+    kind: str
+    subject: str
+    message: str
+    severity: Severity = Severity.INFO
+    detail: Json = field(default_factory=dict)
+    time: float = 0.0
+    number: int = 0

@@ -107,7 +107,7 @@ class DirectoryController(ControllerDriver):
             self._volumes.hold(platform_id, host.host)
         return {"data": str(_data(self._volumes, platform_id))}
 
-    def detach(self, platform_id: str, host: HostIdentity) -> None:
+    def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
         with platform_errors(f"detaching volume {platform_id}"), self._volumes.lock():
             record = self._volumes.find(platform_id)
             if record is not None and record.tags.cluster == self._cluster:

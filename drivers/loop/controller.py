@@ -113,7 +113,7 @@ class LoopController(ControllerDriver):
             self._volumes.hold(platform_id, host.host)
         return {"image": str(_image(self._volumes, platform_id))}
 
-    def detach(self, platform_id: str, host: HostIdentity) -> None:
+    def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
         with platform_errors(f"detaching volume {platform_id}"), self._volumes.lock():
             record = self._volumes.find(platform_id)
             if record is not None and record.tags.cluster == self._cluster:

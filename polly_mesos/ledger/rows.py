@@ -9,6 +9,7 @@ from typing import Any
 from polly_mesos.model import (
     Agent,
     AgentState,
+    Event,
     FormatState,
     HostIdentity,
     Json,
@@ -18,6 +19,7 @@ from polly_mesos.model import (
     Provider,
     Publication,
     PublicationState,
+    Severity,
     Volume,
     VolumeKind,
     VolumeState,
@@ -131,7 +133,7 @@ def from_volume(volume: Volume) -> Values:
 
 
 def to_publication(row: Row) -> Publication:
-    volume, agent, host, generation, state, attachment, device, target, updated = row
+    volume, agent, host, generation, state, attachment, device, target, updated, fenced = row
     return Publication(
         volume=volume,
         agent=agent,
@@ -141,6 +143,7 @@ def to_publication(row: Row) -> Publication:
         attachment=as_json(attachment),
         device=device,
         target=target,
+        fenced=bool(fenced),
         updated=updated,
     )
 
@@ -156,6 +159,32 @@ def from_publication(publication: Publication) -> Values:
         "device": publication.device,
         "target": publication.target,
         "updated": publication.updated,
+        "fenced": int(publication.fenced),
+    }
+
+
+def to_event(row: Row) -> Event:
+    number, when, severity, kind, subject, message, detail = row
+    return Event(
+        kind=kind,
+        subject=subject,
+        message=message,
+        severity=Severity(severity),
+        detail=as_json(detail),
+        time=when,
+        number=number,
+    )
+
+
+def from_event(event: Event) -> Values:
+    """All columns but ``number``, which the ledger gives."""
+    return {
+        "time": event.time,
+        "severity": event.severity.value,
+        "kind": event.kind,
+        "subject": event.subject,
+        "message": event.message,
+        "detail": as_text(event.detail),
     }
 
 

@@ -158,8 +158,22 @@ publications = Table(
     _text("device"),
     _text("target"),
     _time("updated"),
+    Column("fenced", Integer, nullable=False, server_default="0"),
     Index(None, "agent"),
 )
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    _time("time"),
+    _text("severity"),
+    _text("kind"),
+    _text("subject"),
+    _text("message"),
+    _text("detail"),
+)
+"""What operators want to know of, numbered in the order in which it happened."""
 
 
 def _operation_columns() -> list[Column[str] | Column[float]]:

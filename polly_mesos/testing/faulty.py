@@ -13,6 +13,7 @@ from drivers.base import (
     Capacity,
     ControllerDriver,
     CreateRequest,
+    Fence,
     Page,
     PlatformSnapshot,
     PlatformVolume,
@@ -76,8 +77,11 @@ class FaultyController(ControllerDriver):
     def attach(self, platform_id: str, host: HostIdentity) -> Json:
         return self._call(self._inner.attach, platform_id, host)
 
-    def detach(self, platform_id: str, host: HostIdentity) -> None:
-        self._call(self._inner.detach, platform_id, host)
+    def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
+        self._call(self._inner.detach, platform_id, host, force=force)
+
+    def fence(self, host: HostIdentity) -> Fence:
+        return self._call(self._inner.fence, host)
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         return self._call(self._inner.snapshot, platform_id, token, tags)

@@ -67,7 +67,7 @@ def test_a_ledger_of_every_earlier_version_is_brought_up_to_date_with_its_conten
 
 
 def test_a_reader_does_not_bring_an_older_ledger_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrate, "revisions", lambda: ("0001", "0002"))
+    monkeypatch.setattr(migrate, "revisions", lambda: ("0001", "0002", "0003"))
     with pytest.raises(LedgerError, match="older Polly") as refusal:
         Ledger.open(path, "test", read_only=True)
     assert "polly serve" in refusal.value.remedy
