@@ -1,0 +1,34 @@
+"""What every host said last."""
+
+from __future__ import annotations
+
+from polly_mesos.agent_api import HostReport
+from polly_mesos.scheduler.hosts import HostView, HostViews
+
+
+def test_the_newest_report_of_each_agent_is_kept_with_its_time() -> None:
+    now = [100.0]
+    views = HostViews(clock=lambda: now[0])
+    assert views.get("a1") is None
+    views.put("a1", HostReport({}, mounted={"v": "/old"}))
+    now[0] = 130.0
+    views.put("a1", HostReport({}, mounted={"v": "/new"}))
+    views.put("a2", HostReport({}))
+    assert views.get("a1") == HostView(HostReport({}, mounted={"v": "/new"}), 130.0)
+    assert set(views.all()) == {"a1", "a2"}
+
+
+def test_what_all_gave_does_not_change_under_its_reader() -> None:
+    views = HostViews()
+    views.put("a1", HostReport({}))
+    seen = views.all()
+    views.put("a2", HostReport({}))
+    assert set(seen) == {"a1"}
+
+
+def test_an_agent_can_be_forgotten() -> None:
+    views = HostViews()
+    views.put("a1", HostReport({}))
+    views.forget("a1")
+    views.forget("a1")
+    assert views.get("a1") is None
