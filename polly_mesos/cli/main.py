@@ -16,6 +16,7 @@ _COMMANDS = {
     "agent": ("polly_mesos.cli.agent:agent", "The executor half: run it by hand, list agents."),
     "config": ("polly_mesos.cli.configuration:config", "Check a polly.yml."),
     "demo": ("polly_mesos.cli.demo:demo", "See a task find its data again, on a real Mesos on this machine."),
+    "faults": ("polly_mesos.cli.faults:faults", "The places at which Polly can be made to fail, for tests."),
     "ledger": ("polly_mesos.cli.ledger:ledger", "Show and check the ledger."),
     "local": ("polly_mesos.cli.local:local", "A real Mesos on this machine."),
     "operation": ("polly_mesos.cli.records:operation", "The journal of every change."),

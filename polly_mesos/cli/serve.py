@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import structlog
 
+from polly_mesos import faults
 from polly_mesos.config import load
 
 _LEVELS = ["debug", "info", "warning", "error"]
@@ -75,6 +76,7 @@ def serve(config: Path, new_framework: bool, log_level: str, log_format: str) ->
     """
     configuration = load(config)
     start_logging(log_level, log_format)
+    faults.check_environment()
     # Late, so that `polly --help` and the other commands do not load the servers.
     from polly_mesos.api.server import ApiServer
     from polly_mesos.scheduler.half import SchedulerHalf

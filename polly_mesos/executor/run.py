@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from polly_mesos import faults
 from polly_mesos.agent_api import Summons, Welcome
 from polly_mesos.errors import ConfigurationError, PollyError
 from polly_mesos.executor import logs
@@ -52,6 +53,11 @@ def run_under_mesos(environment: Mapping[str, str]) -> int:
     :param environment: what the agent set (MESOS_SLAVE_PID, MESOS_AGENT_ENDPOINT, ...)
     """
     logs.log_to()
+    try:
+        faults.check_environment(environment)
+    except ConfigurationError as error:
+        log.error("%s", error)
+        return error.exit_code
     client = SchedulerClient()
 
     def make_half() -> ExecutorHalf:
@@ -78,6 +84,7 @@ def run_standalone(agent: str, scheduler: str, token_file: Path, *, verbose: boo
     :raises ConfigurationError: the token's file or an address is not usable
     """
     logs.log_to(verbose=verbose)
+    faults.check_environment()
     client = SchedulerClient()
     client.summon(Summons(scheduler, read_token(token_file)))
     half = executor_half(client, agent)

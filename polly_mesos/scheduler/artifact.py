@@ -41,7 +41,9 @@ LIBRARIES = (
 
 _WHERE_INSTALLED = ("sniffio", "typing_extensions")
 
-_OWN = ("polly_mesos/__init__.py", "polly_mesos/agent_api.py", "polly_mesos/errors.py", "polly_mesos/model.py")
+_OWN = tuple(
+    f"polly_mesos/{name}.py" for name in ("__init__", "agent_api", "errors", "fault_catalogue", "faults", "model")
+)
 _OWN_TREES = ("polly_mesos/executor", "polly_mesos/mesos")
 _NOT_OURS = ("polly_mesos/mesos/local",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -55,11 +55,14 @@ def ours(module: str) -> bool:
     return below(module, "polly_mesos", "drivers")
 
 
-MODEL = ("polly_mesos.model", "polly_mesos.errors")
+FAULTS = ("polly_mesos.faults", "polly_mesos.fault_catalogue")
+MODEL = ("polly_mesos.model", "polly_mesos.errors", *FAULTS)
+"""What everything but model and errors may import."""
 
 ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("polly_mesos.model",), ()),
     (("polly_mesos.errors",), ()),
+    (FAULTS, ("polly_mesos.errors", *FAULTS)),
     (("polly_mesos.agent_api",), MODEL),
     (("polly_mesos.ledger",), (*MODEL, "polly_mesos.ledger")),
     (("polly_mesos.mesos",), (*MODEL, "polly_mesos.agent_api", "polly_mesos.mesos")),
@@ -89,6 +92,7 @@ ON_AGENTS = (
     "polly_mesos.model",
     "polly_mesos.errors",
     "polly_mesos.agent_api",
+    *FAULTS,
     "polly_mesos.mesos",
     "polly_mesos.executor",
 )
