@@ -27,6 +27,7 @@ from polly_mesos.agent_api import (
 )
 from polly_mesos.api.context import Half
 from polly_mesos.errors import InvalidRequest, NotFound, UnknownOperation
+from polly_mesos.faults import fault_point
 from polly_mesos.model import Agent, AgentState, Json, Provider
 from polly_mesos.scheduler.advertisement import assignment_of
 
@@ -114,6 +115,7 @@ async def assignment(agent: Caller, half: Half, after: int = 0, wait: float = 0.
 def operations(data: Message, agent: Caller, half: Half) -> Json:
     """An operation of the resource provider API: judged once, answered the same ever after."""
     verdict = half.admission.apply(_decoded(Application, data), agent)
+    fault_point("operation.answer.before-send")
     return encode(dataclasses.replace(verdict, version=half.board.version(agent.id)))
 
 
@@ -122,7 +124,9 @@ def acknowledged(operation_id: str, agent: Caller, half: Half) -> None:
     """Mesos has the operation's status."""
     if half.ledger.operation(operation_id).agent != agent.id:
         raise UnknownOperation(f"no operation {operation_id} on this agent")
+    fault_point("operation.acknowledge.before-ledger")
     half.ledger.acknowledge(operation_id)
+    fault_point("operation.acknowledge.after-ledger")
 
 
 @router.post("/publications")

@@ -25,6 +25,7 @@ from polly_mesos.executor.publisher import Publisher
 from polly_mesos.executor.scheduler_client import SchedulerClient
 from polly_mesos.executor.services import Findings, Services
 from polly_mesos.executor.usage import UsageWatch
+from polly_mesos.faults import fault_point
 from polly_mesos.model import Filesystem, Json
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,9 @@ class ExecutorHalf:
         except AgentUnreachable as error:
             log.warning("the agent at %s cannot be asked who it is: %s", self._node, error)
             return
+        fault_point("executor.hello.before-send")
         welcome = self._client.hello(Hello(agent_id, hostname, self._node, polly_mesos.__version__))
+        fault_point("executor.hello.after-answer")
         log.info("welcomed as agent %s (%s), volume root %s", agent_id, hostname, welcome.volume_root)
         services = Services(
             welcome.services,
@@ -231,5 +234,7 @@ class _Service:
         for service, problem in findings.problems.items():
             log.error("service %s cannot be used on this host: %s", service, problem)
         mounted = dict(self._host.mounted(self._welcome.volume_root))
+        fault_point("host.report.before-send")
         self._client.host(HostReport(dict(findings.identities), dict(findings.problems), mounted))
+        fault_point("host.report.after-answer")
         self._findings = findings

@@ -21,6 +21,7 @@ from pathlib import Path
 import cattrs
 
 from polly_mesos.agent_api import decode, encode
+from polly_mesos.faults import fault_point
 from polly_mesos.model import Json
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,9 @@ class Holdings:
         with self._guard:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(encode(holding), file)
+            fault_point("holding.write.before-replace")
             draft.replace(path)
+            fault_point("holding.write.after-replace")
             self._by_volume[holding.volume] = holding
             self._since[holding.volume] = time.monotonic()
 
@@ -101,6 +104,7 @@ class Holdings:
         """Forget a volume that this host has let go of."""
         with self._guard:
             self._path(volume).unlink(missing_ok=True)
+            fault_point("holding.drop.after-unlink")
             self._by_volume.pop(volume, None)
             self._since.pop(volume, None)
 

@@ -13,6 +13,7 @@ from polly_mesos.agent_api import Progress, PublishTarget
 from polly_mesos.errors import Conflict, MountFailed, NotFound, UnknownDriver
 from polly_mesos.executor.holdings import Holding, Holdings
 from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.faults import fault_point
 from polly_mesos.model import Filesystem, FormatState
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ class Mapper:
         holding = Holding(answer.volume, answer.target, answer.service, answer.generation, answer.attachment)
         self._holdings.put(holding)
         left = max(deadline - time.monotonic(), 1.0)
+        fault_point("volume.locate.before-call")
         holding = replace(holding, device=driver.locate(answer.attachment, min(left, _LOCATE_SECONDS)))
+        fault_point("volume.locate.after-call")
         self._holdings.put(holding)
         self._tools.publish(
             holding.target,
@@ -96,12 +99,15 @@ class Mapper:
             answer.filesystem if driver.block else Filesystem.NONE,
             answer.mount_options,
             format_state=answer.format_state,
-            begin=lambda: self._step(holding, "formatting"),
-            done=lambda: self._step(holding, "formatted"),
+            begin=lambda: self._begin_format(holding),
+            done=lambda: self._format_done(holding),
         )
+        fault_point("volume.mount.after-call")
         if not self.is_mapped(holding):
             raise MountFailed(f"volume {holding.volume} is not the one that is mounted at {holding.target}")
+        fault_point("publication.report.before-send")
         self._step(holding, "published")
+        fault_point("publication.report.after-answer")
         log.info("volume %s is mounted at %s from %s", holding.volume, holding.target, holding.device)
         return holding
 
@@ -111,11 +117,14 @@ class Mapper:
         :raises MountFailed: a process still uses it
         """
         driver = self._drivers.get(holding.service)
+        fault_point("volume.unmount.before-call")
         self._tools.unpublish(holding.target)
+        fault_point("volume.unmount.after-call")
         if driver is None:
             log.warning("volume %s: its service %r is not known here any more", holding.volume, holding.service)
         else:
             driver.release(holding.attachment)
+            fault_point("volume.release.after-call")
         log.info("volume %s is unmounted from %s", holding.volume, holding.target)
 
     def report_unmapped(self, volume: str, generation: int) -> None:
@@ -123,10 +132,12 @@ class Mapper:
 
         :raises SchedulerUnreachable: it does not answer now; the record stays, so that it is told later
         """
+        fault_point("unpublication.report.before-send")
         try:
             self._client.step(volume, "unpublished", Progress(generation), patience=0.0)
         except (Conflict, NotFound) as error:
             log.info("volume %s had been taken from this host already: %s", volume, error.message)
+        fault_point("unpublication.report.after-answer")
         self._holdings.drop(volume)
 
     def _clear(self, answer: PublishTarget) -> None:
@@ -137,6 +148,16 @@ class Mapper:
                 continue
             self.unmap(earlier)
             self.report_unmapped(earlier.volume, earlier.generation)
+
+    def _begin_format(self, holding: Holding) -> None:
+        fault_point("volume.format.before-intent")
+        self._step(holding, "formatting")
+        fault_point("volume.format.after-intent")
+
+    def _format_done(self, holding: Holding) -> None:
+        fault_point("volume.format.after-mkfs")
+        self._step(holding, "formatted")
+        fault_point("volume.format.after-outcome")
 
     def _step(self, holding: Holding, step: str) -> None:
         progress = Progress(holding.generation, device=holding.device, target=holding.target)

@@ -14,6 +14,7 @@ from polly_mesos.agent_api import Application, ProviderReport, Verdict
 from polly_mesos.errors import PollyError, UnknownAgent
 from polly_mesos.executor.publisher import Publisher
 from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.faults import fault_point
 from polly_mesos.model import Json
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ class ProviderHandler:
         :raises PollyError: there is no judgement now; the operation stays pending and is asked about again
         """
         try:
+            fault_point("operation.apply.before-ask")
             verdict = self._client.apply(application)
+            fault_point("operation.apply.after-answer")
         except UnknownAgent:
             self._renewal.set()
             raise
@@ -66,11 +69,16 @@ class ProviderHandler:
 
     def publish(self, resources: Sequence[Json]) -> bool:
         """Whether every volume that the resources name is mounted where the agent looks for it."""
-        return self._publisher.publish(resources)
+        fault_point("provider.publish.before-map")
+        published = self._publisher.publish(resources)
+        fault_point("provider.publish.after-map")
+        return published
 
     def acknowledged(self, operation_id: str) -> None:
         """The agent has acknowledged the status of an operation."""
+        fault_point("operation.acknowledge.before-ask")
         self._client.acknowledged(operation_id)
+        fault_point("operation.acknowledge.after-answer")
 
     def subscribed(self, agent_id: str, provider_id: str) -> None:
         """The agent has accepted the provider under this id."""
@@ -80,7 +88,9 @@ class ProviderHandler:
             return
         self._desire()
         try:
+            fault_point("provider.subscribed.before-report")
             self._client.provider(ProviderReport(agent_id, provider_id))
+            fault_point("provider.subscribed.after-report")
         except UnknownAgent:
             self._renewal.set()
 

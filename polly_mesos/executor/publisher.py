@@ -17,6 +17,7 @@ from polly_mesos.errors import InvalidRequest, PollyError, StaleGeneration, Wron
 from polly_mesos.executor.holdings import Holding, Holdings
 from polly_mesos.executor.mapping import Mapper
 from polly_mesos.executor.scheduler_client import SchedulerClient
+from polly_mesos.faults import fault_point
 from polly_mesos.mesos.resources import persistence_of, volume_path
 from polly_mesos.model import Json
 
@@ -134,6 +135,7 @@ class Publisher:
             if answer.state is PublishState.REFUSED:
                 raise WrongState(f"volume {answer.volume}: {answer.reason}")
             if answer.state is PublishState.READY:
+                fault_point("publication.ask.after-answer")
                 _check_place(answer, target)
                 try:
                     return self._mapper.map(answer, deadline)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, insert, literal_column, select, union_all
 
 from polly_mesos.errors import Conflict, InvalidRequest, PollyError, UnknownOperation, WrongState
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import rows
 from polly_mesos.ledger.store import Prepared, Store, Transaction
 from polly_mesos.ledger.tables import history, intents, verdicts
@@ -52,10 +53,12 @@ class Journal(Store):
         """
         operation_id, now = _new_id(), time.time()
         row = (subject, kind, operation_id, agent, rows.as_text(detail), now)
+        fault_point("ledger.intent.before-write")
         while not self._write().add_alone(_ADD_INTENT, row):
             unfinished = self._intent(kind, subject)
             if unfinished is not None:
                 return unfinished
+        fault_point("ledger.intent.after-write")
         return Operation(operation_id, kind, subject, OperationState.INTENT, agent, detail=detail, created=now)
 
     def _intent(self, kind: str, subject: str) -> Operation | None:

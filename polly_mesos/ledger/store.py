@@ -16,6 +16,7 @@ from typing import Any, Self
 from sqlalchemy import ClauseElement, Connection, Dialect, Engine, select
 
 from polly_mesos.errors import LedgerError, LedgerOfAnotherCluster
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import migrate, sqlite, tables
 from polly_mesos.ledger.lock import LedgerLock
 
@@ -112,11 +113,13 @@ class Transaction:
 
     def _commit(self) -> None:
         try:
+            fault_point("ledger.commit.before-write")
             self._cursor.execute("COMMIT")
         except BaseException as error:
             self._undo()
             self._raise_explained(error)
             raise
+        fault_point("ledger.commit.after-write")
 
     def _undo(self) -> None:
         # After some errors SQLite has rolled back by itself, and answers with another error.

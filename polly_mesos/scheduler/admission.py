@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from polly_mesos.agent_api import Application, Verdict
 from polly_mesos.errors import InvalidRequest, NotSupported, PollyError
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import (
     Change,
     ClearPersistence,
@@ -85,11 +86,13 @@ class Admission:
         )
         try:
             plan = self._plan(kind, application, agent)
+            fault_point("operation.admit.before-ledger")
             stored = self._ledger.admit(_with_outcome(operation, plan), *plan.changes)
         except PollyError as error:
             if error.retryable:
                 raise
             return verdict_of(self._ledger.refuse(operation, error))
+        fault_point("operation.admit.after-ledger")
         for volume in plan.volumes:
             self._on_volume(volume)
         return verdict_of(stored)

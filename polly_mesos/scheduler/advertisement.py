@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from polly_mesos.agent_api import Assignment
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, Json, Profile, PublicationState, Volume, VolumeKind, VolumeState
 from polly_mesos.scheduler.admission import verdict_of
@@ -64,10 +65,12 @@ def assignment_of(
     for publication in ledger.publications(agent.id):
         if publication.state is not PublicationState.DETACHING:
             (revoke if publication.volume in ended else keep)[publication.volume] = publication.generation
-    return Assignment(
+    assignment = Assignment(
         version=version,
         resources=tuple(resources_of(ledger, agent, profiles, shared_view)),
         operations=tuple(verdict_of(operation) for operation in ledger.unacknowledged(agent.id)),
         keep=keep,
         revoke=revoke,
     )
+    fault_point("assignment.answer.before-send")
+    return assignment

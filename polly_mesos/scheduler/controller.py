@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from drivers.base import CreateRequest, PlatformState, Tags
 from polly_mesos.errors import AlreadyExists, InvalidRequest, NotSupported, PlatformError, PollyError, UnknownVolume
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import (
     HostIdentity,
@@ -224,12 +225,15 @@ class VolumeController:
         """
         operation = self._ledger.begin(kind, volume.id, detail, volume.agent)
         try:
+            fault_point(f"{kind}.before-call")
             answer = call()
+            fault_point(f"{kind}.after-call")
         except PollyError as error:
             if not error.retryable and not getattr(error, "outcome_unknown", False):
                 self._ledger.finish(operation.id, {}, error)
             raise
         self._ledger.finish(operation.id, outcome(answer))
+        fault_point(f"{kind}.after-outcome")
         return answer
 
     def _identity(self, volume: Volume, publication: Publication) -> HostIdentity:

@@ -20,6 +20,7 @@ from typing import Protocol
 from polly_mesos.agent_api import Summons, encode
 from polly_mesos.config import AgentSettings
 from polly_mesos.errors import PollyError, UnknownAgent
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState, Json
 from polly_mesos.scheduler import placement
@@ -246,9 +247,11 @@ class Framework:
             self._executors.setdefault(facts.id, _Executor()).task = task_id
         operation = placement.launch(facts, self._settings, task_id, self._role, root if isolates else None)
         log.info("agent %s (%s): launching the executor", facts.id, facts.endpoint)
+        fault_point("agent.launch.before-accept")
         if not self.driver.accept(offer_ids, [operation], REFUSE_TOO_SMALL):
             with self._lock:
                 self._executors[facts.id].task = ""
+        fault_point("agent.launch.after-accept")
 
     def _remember(self, facts: AgentFacts, root: str) -> None:
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from polly_mesos.config import PlannerSettings, Policy
 from polly_mesos.errors import PollyError
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState, Pool, Profile, VolumeState
 from polly_mesos.scheduler.planner import plan
@@ -109,7 +110,9 @@ class Planning:
         snapshot = retire(snapshot, self._turns)
         changes = plan(snapshot, self._settings)
         if changes:
+            fault_point("lease.plan.before-ledger")
             applied = self._ledger.apply_leases(changes)
+            fault_point("lease.plan.after-ledger")
             log.info("planned %d lease changes, %d applied", len(changes), len(applied))
             if applied:
                 self._wake.set()

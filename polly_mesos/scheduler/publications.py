@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from polly_mesos.agent_api import Progress, PublishAnswer, PublishRequest, PublishState, PublishTarget
 from polly_mesos.errors import InvalidRequest, PollyError, UnknownVolume, VolumeInUse
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.mesos.resources import volume_path
 from polly_mesos.model import Agent, Profile, Publication, PublicationState, Volume, VolumeKind, VolumeState
@@ -59,6 +60,7 @@ class Publications:
         if publication.state not in (PublicationState.ATTACHED, PublicationState.PUBLISHED):
             self._on_volume(volume.id)
             return PublishTarget(volume.id, PublishState.WAIT, reason=_WAITING)
+        fault_point("publication.answer.before-send")
         return self._ready(disk, volume, publication)
 
     def _find(self, disk: Disk, agent: Agent) -> Volume | None:
@@ -79,7 +81,10 @@ class Publications:
                 value=volume.service,
                 remedy="see `polly agent list` for what it lacks",
             )
-        return self._ledger.publish(volume.id, agent.id, identity.host)
+        fault_point("publication.begin.before-ledger")
+        publication = self._ledger.publish(volume.id, agent.id, identity.host)
+        fault_point("publication.begin.after-ledger")
+        return publication
 
     def _ready(self, disk: Disk, volume: Volume, publication: Publication) -> PublishTarget:
         return PublishTarget(
@@ -112,7 +117,9 @@ class Publications:
         }
         if step not in steps:
             raise InvalidRequest(f"unknown step {step!r}", field="step", value=step, remedy=f"one of {list(steps)}")
+        fault_point("publication.step.before-ledger")
         steps[step]()
+        fault_point("publication.step.after-ledger")
 
     def _unpublished(self, volume_id: str, generation: int, publication: Publication | None) -> None:
         if publication is None:

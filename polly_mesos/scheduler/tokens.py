@@ -8,6 +8,7 @@ import secrets
 import threading
 
 from polly_mesos.errors import Unauthenticated
+from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent
 
@@ -36,9 +37,12 @@ class Tokens:
         with self._lock:
             token = self._issued.get(agent_id)
             if token is None:
-                token = self._issued[agent_id] = secrets.token_urlsafe(32)
+                token = secrets.token_urlsafe(32)
                 agent = self._ledger.agent(agent_id)
                 self._ledger.put_agent(dataclasses.replace(agent, token_hash=token_hash(token)))
+                fault_point("token.issue.after-ledger")
+                # Last: a token that the ledger does not have must not be handed out.
+                self._issued[agent_id] = token
             return token
 
     def check(self, token: str) -> Agent:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polly_mesos.errors import AgentUnreachable, MesosError
+from polly_mesos.faults import fault_point
 from polly_mesos.mesos.agent_client import STREAM_ID, AgentClient
 from polly_mesos.mesos.http import EventStream, MesosRefused
 from polly_mesos.mesos.provider import messages, steps
@@ -77,7 +78,9 @@ class Transport:
         if call.stream != present.number or present.broken:
             return
         try:
+            fault_point("provider.call.before-send")
             self._agent.call_provider_api(call.body, present.id)
+            fault_point("provider.call.after-send")
         except MesosError as error:
             present.broken = True
             self._tell(steps.CallFailed(call.stream, str(error)))
@@ -85,6 +88,7 @@ class Transport:
     def _read(self, stream: _Stream, identity: ProviderIdentity) -> None:
         reason, clean = "a mistake in Polly", False
         try:
+            fault_point("provider.subscribe.before-send")
             with self._agent.subscribe_provider(messages.subscribe(identity)) as events:
                 stream.opened(events)
                 for event in events:
