@@ -52,7 +52,7 @@ _SECTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "unfinished": {"kind": "OPERATION", "subject": "SUBJECT", "agent": "AGENT", "id": "ID"},
 }
-_FINDING = {"severity": "SEVERITY", "what": "WHAT", "remedy": "REMEDY"}
+_FINDING = {"severity": "SEVERITY", "code": "CODE", "what": "WHAT", "remedy": "REMEDY"}
 
 
 @click.group()

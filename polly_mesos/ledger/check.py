@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from polly_mesos.model import (
     OperationState,
     Publication,
     PublicationState,
+    Severity,
     Volume,
     VolumeKind,
     VolumeState,
@@ -30,44 +30,49 @@ OLD_INTENT_SECONDS = 600.0
 _GIVING_BACK = frozenset({VolumeState.DELETING, VolumeState.RELEASED})
 
 
-class Severity(enum.StrEnum):
-    """ERROR: the ledger contradicts itself. WARNING: something waits for longer than it should."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One thing that is not as it should be.
+
+    :param severity: ERROR where the ledger contradicts itself, WARNING where something waits for longer than it should
+    :param code: dotted words that stay the same from version to version
+    :param subject: the id of the volume, pool, agent or operation that it is about; empty where it is the whole file
+    """
 
     severity: Severity
+    code: str
+    subject: str
     what: str
     remedy: str
 
 
-def check(ledger: Ledger, *, intent_age: float = OLD_INTENT_SECONDS) -> list[Finding]:
+def check(ledger: Ledger, *, intent_age: float = OLD_INTENT_SECONDS, thorough: bool = True) -> list[Finding]:
     """Everything that is wrong with a ledger, errors first; empty where it is clean. All of it is of one moment.
 
     :param intent_age: seconds after which an intent without outcome is reported
+    :param thorough: whether to compare the file's indexes with its tables too, and to count every operation ever made
     """
     with ledger.snapshot():
-        broken = list(_structure(ledger))
+        broken = list(_structure(ledger, thorough))
         if broken:
             return broken
         found = [*_balances(ledger), *_unbacked(ledger), *_volumes(ledger), *_publications(ledger)]
-        found += _operations(ledger, intent_age)
+        found += _intents(ledger, intent_age)
+        if thorough:
+            found += _duplicates(ledger)
     return sorted(found, key=lambda finding: finding.severity is Severity.WARNING)
 
 
-def _structure(ledger: Ledger) -> Iterator[Finding]:
+def _structure(ledger: Ledger, thorough: bool) -> Iterator[Finding]:
     with ledger.reading() as connection:
-        damage = sqlite.damage(connection, thorough=True)
+        damage = sqlite.damage(connection, thorough=thorough)
         references = sqlite.broken_references(connection)
     for what in damage:
-        yield Finding(Severity.ERROR, f"the file is damaged: {what}", "restore it from a backup")
+        yield Finding(Severity.ERROR, "ledger.damaged", "", f"the file is damaged: {what}", "restore it from a backup")
     for what in references:
-        yield Finding(Severity.ERROR, what, "restore the ledger from a backup, and report this")
+        yield Finding(
+            Severity.ERROR, "ledger.broken-reference", "", what, "restore the ledger from a backup, and report this"
+        )
 
 
 def _balances(ledger: Ledger) -> Iterator[Finding]:
@@ -76,6 +81,8 @@ def _balances(ledger: Ledger) -> Iterator[Finding]:
             promised = balance.capacity - balance.free
             yield Finding(
                 Severity.ERROR,
+                "pool.overcommitted",
+                balance.pool,
                 f"pool {balance.pool} has promised {promised} bytes and has {balance.capacity}",
                 "give the pool its capacity back, or delete volumes; until then nothing more is promised",
             )
@@ -92,6 +99,8 @@ def _unbacked(ledger: Ledger) -> Iterator[Finding]:
         if size > coming[pool, agent]:
             yield Finding(
                 Severity.ERROR,
+                "pool.space-lost",
+                f"{pool}@{agent}",
                 f"agent {agent} waits for {size} bytes of pool {pool}, and volumes of {coming[pool, agent]} bytes are"
                 " being deleted or retained there",
                 "report this: space was lost in the books",
@@ -105,13 +114,17 @@ def _volumes(ledger: Ledger) -> Iterator[Finding]:
         if volume.format_state is FormatState.FORMATTING and volume.id not in published and volume.state in LIVE:
             yield Finding(
                 Severity.WARNING,
+                "volume.format-interrupted",
+                volume.id,
                 f"volume {volume.id} was being formatted when its host let go of it",
                 "launch its task again: the format is finished then; or destroy the volume",
             )
         if volume.state is VolumeState.READY and not volume.platform_id:
-            yield Finding(Severity.ERROR, f"volume {volume.id} is ready and has no platform id", "report this")
+            what = f"volume {volume.id} is ready and has no platform id"
+            yield Finding(Severity.ERROR, "volume.without-platform-id", volume.id, what, "report this")
         if volume.kind is VolumeKind.PATH and volume.state in LIVE and volume.owner == UNRESERVED:
-            yield Finding(Severity.ERROR, f"volume {volume.id} belongs to nobody", "report this")
+            what = f"volume {volume.id} belongs to nobody"
+            yield Finding(Severity.ERROR, "volume.ownerless", volume.id, what, "report this")
     yield from _namesakes(volumes)
 
 
@@ -122,6 +135,8 @@ def _namesakes(volumes: list[Volume]) -> Iterator[Finding]:
         if count > 1:
             yield Finding(
                 Severity.ERROR,
+                "volume.namesakes",
+                f"{persistence_id}@{agent}",
                 f"{count} volumes of role {role} on agent {agent} have the persistence id {persistence_id!r}",
                 "destroy all but one",
             )
@@ -134,32 +149,42 @@ def _publications(ledger: Ledger) -> Iterator[Finding]:
         if publication.generation != volume.generation:
             yield Finding(
                 Severity.ERROR,
+                "publication.wrong-generation",
+                volume.id,
                 f"the publication of {name} has generation {publication.generation}, its volume {volume.generation}",
                 "report this, and make sure that only one host has the volume",
             )
         if volume.state is VolumeState.DELETED:
-            yield Finding(Severity.ERROR, f"{name} is published and deleted", "report this")
+            what = f"{name} is published and deleted"
+            yield Finding(Severity.ERROR, "publication.of-deleted", volume.id, what, "report this")
         elif _is_mounted(publication) and not volume.platform_id:
-            yield Finding(Severity.ERROR, f"{name} is {publication.state} and was never made", "report this")
+            what = f"{name} is {publication.state} and was never made"
+            yield Finding(Severity.ERROR, "publication.of-unmade", volume.id, what, "report this")
 
 
 def _is_mounted(publication: Publication) -> bool:
     return publication.state in (PublicationState.ATTACHED, PublicationState.PUBLISHED)
 
 
-def _operations(ledger: Ledger, intent_age: float) -> Iterator[Finding]:
+def _intents(ledger: Ledger, intent_age: float) -> Iterator[Finding]:
     now = time.time()
     for operation in ledger.operations(state=OperationState.INTENT, limit=sqlite.LARGEST):
         age = now - operation.created
         if age > intent_age:
             yield Finding(
                 Severity.WARNING,
+                "operation.unfinished",
+                operation.subject,
                 f"{operation.kind} of {operation.subject} was begun {age / 60:.0f} minutes ago and has"
                 f" no outcome (operation {operation.id})",
                 "see whether polly serve runs and what it logs about this; it finishes what it finds",
             )
+
+
+def _duplicates(ledger: Ledger) -> Iterator[Finding]:
     ids = union_all(*(select(table.c.id) for table in (intents, verdicts, history)))
     with ledger.reading() as connection:
         for operation_id, count in Counter(row[0] for row in connection.execute(ids)).items():
             if count > 1:
-                yield Finding(Severity.ERROR, f"operation {operation_id} is recorded {count} times", "report this")
+                what = f"operation {operation_id} is recorded {count} times"
+                yield Finding(Severity.ERROR, "operation.recorded-twice", operation_id, what, "report this")
