@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from polly_mesos.ledger.admission import Admission
+from polly_mesos.ledger.adoption import Adoption
 from polly_mesos.ledger.changes import (
+    AdoptVolume,
     Balance,
     Change,
     ClearPersistence,
@@ -22,14 +24,18 @@ from polly_mesos.ledger.changes import (
     SetPersistence,
     Unreserve,
 )
+from polly_mesos.ledger.events import Events
 from polly_mesos.ledger.inventory import Inventory
 from polly_mesos.ledger.journal import Journal
 from polly_mesos.ledger.leases import Leases
 from polly_mesos.ledger.publications import Publications
+from polly_mesos.ledger.retention import Retention
+from polly_mesos.ledger.takeover import Takeover
 from polly_mesos.ledger.volumes import Volumes
 from polly_mesos.model import LeaseChange
 
 __all__ = [
+    "AdoptVolume",
     "Balance",
     "Change",
     "ClearPersistence",
@@ -46,7 +52,7 @@ __all__ = [
 ]
 
 
-class Ledger(Inventory, Leases, Admission, Journal, Volumes, Publications):
+class Ledger(Inventory, Leases, Admission, Journal, Volumes, Publications, Takeover, Adoption, Events, Retention):
     """An open ledger. May be used from several threads; a context manager that closes it.
 
     Every method is one transaction: when it returns, the disk has what it changed, and when it raises, nothing was

@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import singledispatch
 
 from polly_mesos.errors import InvalidRequest, WrongState
-from polly_mesos.ledger import journal, space, volumes
+from polly_mesos.ledger import adoption, journal, space, volumes
 from polly_mesos.ledger.changes import (
+    AdoptVolume,
     Change,
     ClearPersistence,
     CreateDisk,
@@ -83,10 +84,7 @@ def _unreserve(change: Unreserve, transaction: Transaction, operation: Operation
 def _create_volume(change: CreateVolume, transaction: Transaction, operation: Operation) -> str:
     volume = change.volume
     _check_new(volume, VolumeKind.PATH, operation)
-    if volume.owner == UNRESERVED:
-        raise _invalid("owner", volume.owner, "a persistent volume needs a reservation", "RESERVE first")
-    if not volume.persistence_id:
-        raise _invalid("persistence_id", "", "a persistent volume needs a persistence id", "choose one")
+    _check_names(volume.owner, volume.persistence_id)
     _out_of_holding(transaction, volume)
     return volumes.add(transaction, volume).id
 
@@ -148,6 +146,13 @@ def _set_owner(change: SetOwner, transaction: Transaction, operation: Operation)
     return volumes.store(transaction, replace(volume, owner=change.owner)).id
 
 
+@_apply.register
+def _adopt_volume(change: AdoptVolume, transaction: Transaction, operation: Operation) -> str:
+    _check_agent(change.agent, operation)
+    _check_names(change.owner, change.persistence_id)
+    return adoption.adopt(transaction, change).id
+
+
 def _check_move(change: Reserve | Unreserve, operation: Operation) -> None:
     space.size_must_be_possible(change.size)
     _check_agent(change.agent, operation)
@@ -159,6 +164,13 @@ def _check_new(volume: Volume, kind: VolumeKind, operation: Operation) -> None:
     volumes.must_be(volume, kind)
     space.size_must_be_possible(volume.size)
     _check_agent(volume.agent, operation)
+
+
+def _check_names(owner: str, persistence_id: str) -> None:
+    if owner == UNRESERVED:
+        raise _invalid("owner", owner, "a persistent volume needs a reservation", "RESERVE first")
+    if not persistence_id:
+        raise _invalid("persistence_id", "", "a persistent volume needs a persistence id", "choose one")
 
 
 def _check_agent(agent: str, operation: Operation) -> None:

@@ -107,6 +107,25 @@ class SetOwner:
     owner: str
 
 
+@dataclass(frozen=True, slots=True)
+class AdoptVolume:
+    """CREATE on a PATH disk that gets a volume which its owner has abandoned, with its data, instead of an empty one.
+
+    The volume's size goes out of the reservation of ``owner`` on ``agent``; the volume has its own bytes, so what the
+    pool held for the reservation becomes free. The volume gets these names and this agent, and stays all else that it
+    is. It has to be parked, or on an agent that is LOST or FENCED, and no host may have it.
+
+    :param persistence: as in :class:`~polly_mesos.model.Volume`
+    """
+
+    volume_id: str
+    agent: str
+    owner: str
+    persistence_id: str
+    persistence: Json
+    framework: str
+
+
 Change = (
     Reserve
     | Unreserve
@@ -117,6 +136,7 @@ Change = (
     | SetPersistence
     | ClearPersistence
     | SetOwner
+    | AdoptVolume
 )
 """All that :meth:`polly_mesos.ledger.Ledger.admit` understands."""
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from polly_mesos.errors import InvalidRequest
 from polly_mesos.ledger import rows, space, tables
 from polly_mesos.ledger.sqlite import LARGEST
-from polly_mesos.ledger.store import Prepared, Store
+from polly_mesos.ledger.store import Prepared, Store, Transaction
 from polly_mesos.model import Agent, Pool, Provider
 
 _SET_FRAMEWORK = Prepared(update(tables.ledger).values(framework_id=bindparam("framework_id")))
+
+_EPOCH = Prepared(select(tables.ledger.c.epoch))
+_SET_EPOCH = Prepared(update(tables.ledger).values(epoch=bindparam("to_epoch")))
 
 _ADD_POOL = Prepared(insert(tables.pools))
 _CHANGE_POOL = Prepared(
@@ -43,6 +48,23 @@ class Inventory(Store):
         """Keep the framework id; empty to register as a new framework."""
         with self._write() as transaction:
             transaction.run(_SET_FRAMEWORK, framework_id=value)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which life of the ledger this is.
+
+        :raises InvalidRequest: it had a later one
+        """
+        with self._write() as transaction:
+            _raise_epoch(transaction, epoch)
+        self.epoch = epoch
+
+    def bump_epoch(self) -> int:
+        """Begin the ledger's next life: it was restored or rebuilt. Returns the new epoch."""
+        with self._write() as transaction:
+            epoch = _epoch(transaction) + 1
+            _raise_epoch(transaction, epoch)
+        self.epoch = epoch
+        return epoch
 
     def pools(self) -> dict[str, Pool]:
         """All pools by name."""
@@ -108,6 +130,24 @@ class Inventory(Store):
             if rows.to_agent(before).volume_root != agent.volume_root:
                 transaction.touch(agent.id)
 
+    def change_agent(self, agent_id: str, change: Callable[[Agent], Agent]) -> Agent:
+        """Change an agent as it is now, so that nothing is lost that another thread changed; returns the new one.
+
+        :param change: called inside the transaction; must be quick and pure, and leave the id alone
+        :raises UnknownAgent: the ledger has none of that id
+        """
+        with self._write() as transaction:
+            row = transaction.one(_AGENT, agent=agent_id)
+            if row is None:
+                raise space.unknown_agent(agent_id)
+            before = rows.to_agent(row)
+            after = change(before)
+            if after != before:
+                transaction.run(_CHANGE_AGENT, key=agent_id, **rows.from_agent(after))
+            if after.volume_root != before.volume_root:
+                transaction.touch(agent_id)
+            return after
+
     def provider(self, agent_id: str) -> Provider | None:
         """The agent's resource provider, None before its first subscription."""
         with self.reading() as connection:
@@ -128,3 +168,20 @@ class Inventory(Store):
         """Let the agent's next subscription be that of a new provider."""
         with self._write() as transaction:
             transaction.run(_FORGET_PROVIDER, key=agent_id)
+
+
+def _epoch(transaction: Transaction) -> int:
+    row = transaction.one(_EPOCH)
+    return int(row[0]) if row else 0
+
+
+def _raise_epoch(transaction: Transaction, epoch: int) -> None:
+    current = _epoch(transaction)
+    if epoch < current:
+        raise InvalidRequest(
+            f"epoch {epoch} is over: the ledger is in its epoch {current}",
+            remedy=f"give at least {current}",
+            field="epoch",
+            value=epoch,
+        )
+    transaction.run(_SET_EPOCH, to_epoch=epoch)

@@ -54,7 +54,7 @@ class Publications(Store):
         with self._write() as transaction:
             volume = volumes.must_find(transaction, volume_id)
             space.agent_must_exist(transaction, agent)
-            current = _find(transaction, volume_id)
+            current = find(transaction, volume_id)
             if volume.state not in _PUBLISHABLE:
                 why = f": {volume.error}" if volume.error else ""
                 raise WrongState(
@@ -83,7 +83,7 @@ class Publications(Store):
                 raise WrongState(f"volume {volume_id} is not made yet and cannot be attached", remedy="create it first")
             attaching = current.state is PublicationState.ATTACHING
             state = PublicationState.ATTACHED if attaching else current.state
-            return _store(transaction, replace(current, state=state, attachment=attachment))
+            return store(transaction, replace(current, state=state, attachment=attachment))
 
     def formatting(self, volume_id: str, generation: int) -> Volume:
         """The host is about to format the volume, for the first time or because a first time was interrupted.
@@ -122,16 +122,16 @@ class Publications(Store):
         with self._write() as transaction:
             current = _must_be_current(transaction, volume_id, generation)
             _must_be_on_host(current)
-            return _store(transaction, replace(current, state=PublicationState.PUBLISHED, device=device, target=target))
+            return store(transaction, replace(current, state=PublicationState.PUBLISHED, device=device, target=target))
 
     def unpublished(self, volume_id: str, generation: int) -> None:
         """The host has let go of the volume, or shall: it is DETACHING. Nothing happens where it was detached since."""
         with self._write() as transaction:
-            current = _find(transaction, volume_id)
+            current = find(transaction, volume_id)
             if current is None and _is_last(transaction, volume_id, generation):
                 return
             current = _must_be_current(transaction, volume_id, generation)
-            _store(transaction, replace(current, state=PublicationState.DETACHING))
+            store(transaction, replace(current, state=PublicationState.DETACHING))
 
     def detached(self, volume_id: str, generation: int) -> None:
         """The platform has taken the volume from the host: another may have it. Saying so twice does no harm.
@@ -139,7 +139,7 @@ class Publications(Store):
         :raises WrongState: the publication was not DETACHING
         """
         with self._write() as transaction:
-            current = _find(transaction, volume_id)
+            current = find(transaction, volume_id)
             if current is None and _is_last(transaction, volume_id, generation):
                 return
             current = _must_be_current(transaction, volume_id, generation)
@@ -152,7 +152,8 @@ class Publications(Store):
             transaction.touch(current.agent)
 
 
-def _find(transaction: Transaction, volume_id: str) -> Publication | None:
+def find(transaction: Transaction, volume_id: str) -> Publication | None:
+    """The volume's publication, None where no host has it."""
     row = transaction.one(_PUBLICATION, key=volume_id)
     return rows.to_publication(row) if row is not None else None
 
@@ -166,22 +167,43 @@ def _add(transaction: Transaction, volume: Volume, agent: str, host: str) -> Pub
         host=host,
         generation=generation,
         state=PublicationState.ATTACHING,
-        updated=time.time(),
     )
+    return _insert(transaction, new)
+
+
+def _insert(transaction: Transaction, publication: Publication) -> Publication:
+    new = replace(publication, updated=time.time())
     transaction.run(_ADD, **rows.from_publication(new))
-    transaction.touch(agent)
+    transaction.touch(new.agent)
     return new
 
 
-def _store(transaction: Transaction, publication: Publication) -> Publication:
+def store(transaction: Transaction, publication: Publication) -> Publication:
+    """Keep a changed publication."""
     changed = replace(publication, updated=time.time())
     transaction.run(_STORE, key=publication.volume, **rows.from_publication(changed))
     transaction.touch(publication.agent)
     return changed
 
 
+def put(transaction: Transaction, publication: Publication) -> Publication:
+    """Keep a publication in place of whatever the volume has."""
+    transaction.run(_REMOVE, key=publication.volume)
+    return _insert(transaction, publication)
+
+
+def must_be_unpublished(transaction: Transaction, volume_id: str) -> None:
+    """:raises VolumeInUse: a host has the volume"""
+    current = find(transaction, volume_id)
+    if current is not None:
+        raise VolumeInUse(
+            f"volume {volume_id} is {current.state} on host {current.host} of agent {current.agent}",
+            remedy="wait until it is detached there",
+        )
+
+
 def _must_be_current(transaction: Transaction, volume_id: str, generation: int) -> Publication:
-    current = _find(transaction, volume_id)
+    current = find(transaction, volume_id)
     if current is None or current.generation != generation:
         volume = volumes.must_find(transaction, volume_id)
         raise StaleGeneration(

@@ -152,12 +152,18 @@ class Volumes(Store):
             return store(transaction, replace(volume, state=VolumeState.DELETED, error=""))
 
 
+def find(transaction: Transaction, volume_id: str) -> Volume | None:
+    """The volume of that id, None where there is none."""
+    row = transaction.one(_VOLUME, key=volume_id)
+    return rows.to_volume(row) if row is not None else None
+
+
 def must_find(transaction: Transaction, volume_id: str) -> Volume:
     """:raises UnknownVolume: there is none of that id"""
-    row = transaction.one(_VOLUME, key=volume_id)
-    if row is None:
+    volume = find(transaction, volume_id)
+    if volume is None:
         raise _unknown(volume_id)
-    return rows.to_volume(row)
+    return volume
 
 
 def must_find_live(transaction: Transaction, volume_id: str) -> Volume:
@@ -185,13 +191,9 @@ def add(transaction: Transaction, volume: Volume) -> Volume:
     """Keep a new volume, which is CREATING and was never formatted, whatever else ``volume`` says.
 
     :raises AlreadyExists: the id or the persistence id is taken
+    :raises UnknownPool, UnknownAgent: the ledger has none of that name
     """
-    if transaction.one(_VOLUME, key=volume.id) is not None:
-        raise AlreadyExists(f"there is a volume {volume.id} already", remedy="make up another id")
-    space.pool_must_exist(transaction, volume.pool)
-    if volume.agent:
-        space.agent_must_exist(transaction, volume.agent)
-    persistence_id_must_be_new(transaction, volume)
+    must_be_new(transaction, volume)
     now = time.time()
     new = replace(
         volume,
@@ -202,9 +204,28 @@ def add(transaction: Transaction, volume: Volume) -> Volume:
         created=now,
         updated=now,
     )
-    transaction.run(_ADD, **rows.from_volume(new))
-    transaction.touch(new.agent)
-    return new
+    return keep(transaction, new)
+
+
+def must_be_new(transaction: Transaction, volume: Volume) -> None:
+    """Make sure that the volume can be added.
+
+    :raises AlreadyExists: the id or the persistence id is taken
+    :raises UnknownPool, UnknownAgent: the ledger has none of that name
+    """
+    if find(transaction, volume.id) is not None:
+        raise AlreadyExists(f"there is a volume {volume.id} already", remedy="make up another id")
+    space.pool_must_exist(transaction, volume.pool)
+    if volume.agent:
+        space.agent_must_exist(transaction, volume.agent)
+    persistence_id_must_be_new(transaction, volume)
+
+
+def keep(transaction: Transaction, volume: Volume) -> Volume:
+    """Keep a new volume as it is."""
+    transaction.run(_ADD, **rows.from_volume(volume))
+    transaction.touch(volume.agent)
+    return volume
 
 
 def store(transaction: Transaction, volume: Volume) -> Volume:

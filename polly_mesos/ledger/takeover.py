@@ -1,0 +1,272 @@
+"""What becomes of an agent's things when it comes back under another id, dies, is drained, or is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, update
+
+from polly_mesos.errors import Conflict, InvalidRequest, VolumeInUse, WrongState
+from polly_mesos.ledger import events, publications, rows, space, volumes
+from polly_mesos.ledger.store import Prepared, Store, Transaction
+from polly_mesos.ledger.tables import agents, history, holdings, intents, providers, verdicts
+from polly_mesos.ledger.tables import publications as publication_rows
+from polly_mesos.ledger.tables import volumes as volume_rows
+from polly_mesos.model import Agent, AgentState, Event, PublicationState, Severity, Volume
+
+DEAD = frozenset({AgentState.LOST, AgentState.FENCED})
+"""An agent in one of these states never advertises anything again."""
+
+_AGENT = Prepared(select(agents).where(agents.c.id == bindparam("agent")))
+_SET_STATE = Prepared(update(agents).where(agents.c.id == bindparam("key")).values(state=bindparam("to_state")))
+_FORGET_AGENT = Prepared(delete(agents).where(agents.c.id == bindparam("agent")))
+_FORGET_PROVIDER = Prepared(delete(providers).where(providers.c.agent == bindparam("the_agent")))
+
+_HOLDINGS = Prepared(select(holdings).where(holdings.c.agent == bindparam("the_agent")))
+_DROP_HOLDINGS = Prepared(delete(holdings).where(holdings.c.agent == bindparam("the_agent")))
+
+_VOLUMES = Prepared(select(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")))
+_REASSIGN_VOLUMES = Prepared(
+    update(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")).values(agent=bindparam("to_agent"))
+)
+_UNASSIGN_VOLUMES = Prepared(
+    update(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")).values(agent=null())
+)
+
+_PUBLICATIONS = Prepared(
+    select(publication_rows, volume_rows.c.service.label("service"))
+    .join(volume_rows, volume_rows.c.id == publication_rows.c.volume)
+    .where(publication_rows.c.agent == bindparam("the_agent"))
+    .order_by(publication_rows.c.volume)
+)
+_REASSIGN_PUBLICATIONS = Prepared(
+    update(publication_rows)
+    .where(publication_rows.c.agent == bindparam("the_agent"))
+    .values(agent=bindparam("to_agent"))
+)
+_REASSIGN_INTENTS = Prepared(
+    update(intents).where(intents.c.agent == bindparam("the_agent")).values(agent=bindparam("to_agent"))
+)
+_CLOSE_VERDICTS = Prepared(
+    insert(history).from_select(
+        [column.name for column in history.c],
+        select(*(verdicts.c[column.name] for column in history.c)).where(verdicts.c.agent == bindparam("the_agent")),
+    )
+)
+_DROP_VERDICTS = Prepared(delete(verdicts).where(verdicts.c.agent == bindparam("the_agent")))
+_LIVE_VOLUMES = Prepared(
+    select(func.count()).where(
+        volume_rows.c.agent == bindparam("the_agent"),
+        volume_rows.c.state.in_([literal_column(f"'{state.value}'") for state in sorted(volumes.LIVE)]),
+    )
+)
+
+
+class Takeover(Store):
+    """Agents that are replaced, fenced, emptied and forgotten; volumes that move between them."""
+
+    def set_agent_state(self, agent_id: str, state: AgentState) -> None:
+        """Change the agent's state and nothing else of it.
+
+        :raises UnknownAgent: the ledger has none of that id
+        """
+        with self._write() as transaction:
+            if not transaction.run(_SET_STATE, key=agent_id, to_state=state.value):
+                raise space.unknown_agent(agent_id)
+
+    def replace_agent(self, old: str, new: str) -> None:
+        """The host that was the Mesos agent ``old`` is ``new`` now: all that ``old`` has becomes that of ``new``.
+
+        Leases and reservations are merged, volumes and publications keep everything but their agent, and statuses that
+        ``old`` has not acknowledged are closed: nobody will. Then ``old`` and its provider are forgotten. Nothing
+        happens where ``old`` is not known, for example because it was replaced before. Event ``agent.replaced``.
+
+        :raises UnknownAgent: the ledger has no ``new``
+        :raises InvalidRequest: both are the same
+        :raises Conflict: they are not the same host, by their address or by what the platforms call them
+        :raises AlreadyExists: both have a volume of the same role and persistence id
+        """
+        if old == new:
+            raise InvalidRequest(f"agent {old} cannot replace itself", remedy="name two agents", field="new", value=new)
+        with self._write() as transaction:
+            successor = _must_find(transaction, new)
+            row = transaction.one(_AGENT, agent=old)
+            if row is None:
+                return
+            _must_be_same_host(transaction, rows.to_agent(row), successor)
+            _hand_over(transaction, old, new)
+            _remove(transaction, old)
+            transaction.touch(new)
+            message = f"agent {old} on {successor.endpoint} came back as {new}, which has all that it had"
+            events.record(transaction, Event("agent.replaced", new, message, detail={"old": old}))
+
+    def fence(self, agent_id: str, service: str, proof: str, held: Mapping[str, int] | None = None) -> list[str]:
+        """The agent's host cannot write to the service's volumes any more: they may be taken from it by force.
+
+        All its publications of that service become DETACHING and fenced. Event ``agent.fenced``, where any was not.
+
+        :param proof: what proves it, or who says so; one sentence
+        :param held: volume id -> generation of what the host had before the proof was asked for: nothing else is
+            fenced, because the host may have come back and been given it since; None for everything
+        :return: the ids of the volumes, those that were fenced before included
+        :raises UnknownAgent: the ledger has none of that id
+        """
+        with self._write() as transaction:
+            agent = _must_find(transaction, agent_id)
+            on_host = [
+                rows.to_publication(row[:-1])
+                for row in transaction.all(_PUBLICATIONS, the_agent=agent_id)
+                if row[-1] == service and (held is None or held.get(row[0]) == row[3])
+            ]
+            anew = [publication for publication in on_host if not publication.fenced]
+            for publication in anew:
+                fenced = replace(publication, state=PublicationState.DETACHING, fenced=True)
+                publications.store(transaction, fenced)
+            if anew:
+                message = f"agent {agent_id} on {agent.endpoint} cannot write to {service} any more: {proof}"
+                detail = {"service": service, "proof": proof, "volumes": [publication.volume for publication in anew]}
+                events.record(transaction, Event("agent.fenced", agent_id, message, Severity.WARNING, detail))
+            return [publication.volume for publication in on_host]
+
+    def dissolve(self, agent_id: str) -> None:
+        """The agent's lease and reservations go back to the pools. Its volumes stay what and where they are.
+
+        :raises UnknownAgent: the ledger has none of that id
+        :raises WrongState: the agent is neither LOST nor FENCED
+        """
+        with self._write() as transaction:
+            _must_be_dead(_must_find(transaction, agent_id))
+            if transaction.run(_DROP_HOLDINGS, the_agent=agent_id):
+                transaction.touch(agent_id)
+
+    def move_volume(self, volume_id: str, agent_id: str) -> Volume:
+        """Another agent is to offer the volume, with its reservation and persistence id; nobody, where it is empty.
+
+        Event ``volume.moved`` or ``volume.parked``; nothing happens where the volume is there already.
+
+        :raises UnknownVolume, UnknownAgent: the ledger has none of that id
+        :raises VolumeInUse: a host has the volume
+        :raises AlreadyExists: the agent has a volume of the same role and persistence id
+        :raises WrongState: the volume is not its owner's any more, or the agent is LOST or FENCED
+        """
+        with self._write() as transaction:
+            volume = volumes.must_find_live(transaction, volume_id)
+            if agent_id:
+                _must_be_alive(_must_find(transaction, agent_id))
+            if volume.agent == agent_id:
+                return volume
+            publications.must_be_unpublished(transaction, volume_id)
+            moved = replace(volume, agent=agent_id)
+            volumes.persistence_id_must_be_new(transaction, moved)
+            transaction.touch(volume.agent)
+            events.record(transaction, _moved(volume, agent_id))
+            return volumes.store(transaction, moved)
+
+    def forget_agent(self, agent_id: str) -> None:
+        """Remove an agent that has nothing left; nothing happens where it is not known.
+
+        Volumes that are being deleted or were retained stay, as nobody's. Unacknowledged statuses are closed.
+
+        :raises WrongState: the agent is neither LOST nor FENCED, or has a lease, reservation or live volume
+        :raises VolumeInUse: its host has a volume
+        """
+        with self._write() as transaction:
+            row = transaction.one(_AGENT, agent=agent_id)
+            if row is None:
+                return
+            _must_be_dead(rows.to_agent(row))
+            _must_have_nothing(transaction, agent_id)
+            transaction.run(_UNASSIGN_VOLUMES, the_agent=agent_id)
+            _remove(transaction, agent_id)
+            transaction.touch(agent_id)
+
+
+def _must_find(transaction: Transaction, agent_id: str) -> Agent:
+    row = transaction.one(_AGENT, agent=agent_id)
+    if row is None:
+        raise space.unknown_agent(agent_id)
+    return rows.to_agent(row)
+
+
+def is_dead(transaction: Transaction, agent_id: str) -> bool:
+    """Whether the agent never comes back.
+
+    :raises UnknownAgent: the ledger has none of that id
+    """
+    return _must_find(transaction, agent_id).state in DEAD
+
+
+def _must_be_dead(agent: Agent) -> None:
+    if agent.state not in DEAD:
+        raise WrongState(
+            f"agent {agent.id} is {agent.state}: what it has is still its own",
+            remedy="wait until Mesos has given it up, or fence it: polly agent fence",
+        )
+
+
+def _must_be_alive(agent: Agent) -> None:
+    if agent.state in DEAD:
+        raise WrongState(f"agent {agent.id} is {agent.state} and offers nothing", remedy="choose another agent")
+
+
+def _must_be_same_host(transaction: Transaction, old: Agent, new: Agent) -> None:
+    if old.endpoint != new.endpoint:
+        raise Conflict(
+            f"agent {old.id} is at {old.endpoint}, and {new.id} at {new.endpoint}: they are not the same host",
+            remedy="fence the old agent, so that its volumes can move",
+        )
+    for row in transaction.all(_PUBLICATIONS, the_agent=old.id):
+        publication, service = rows.to_publication(row[:-1]), row[-1]
+        identity = new.identities.get(service)
+        if identity is not None and identity.host != publication.host:
+            raise Conflict(
+                f"volume {publication.volume} is on host {publication.host}, and agent {new.id} is {identity.host}:"
+                f" another machine has taken the address {new.endpoint}",
+                remedy="fence the old agent, so that its volumes can move",
+            )
+
+
+def _hand_over(transaction: Transaction, old: str, new: str) -> None:
+    for row in transaction.all(_VOLUMES, the_agent=old):
+        volume = rows.to_volume(row)
+        if volume.state in volumes.LIVE:
+            volumes.persistence_id_must_be_new(transaction, replace(volume, agent=new))
+    transaction.run(_REASSIGN_VOLUMES, the_agent=old, to_agent=new)
+    transaction.run(_REASSIGN_PUBLICATIONS, the_agent=old, to_agent=new)
+    transaction.run(_REASSIGN_INTENTS, the_agent=old, to_agent=new)
+    held = transaction.all(_HOLDINGS, the_agent=old)
+    transaction.run(_DROP_HOLDINGS, the_agent=old)
+    for pool, _, owner, size, backed in held:
+        space.give(transaction, pool, new, owner, size, backed)
+
+
+def _remove(transaction: Transaction, agent_id: str) -> None:
+    transaction.run(_CLOSE_VERDICTS, the_agent=agent_id)
+    transaction.run(_DROP_VERDICTS, the_agent=agent_id)
+    transaction.run(_FORGET_PROVIDER, the_agent=agent_id)
+    transaction.run(_FORGET_AGENT, agent=agent_id)
+
+
+def _must_have_nothing(transaction: Transaction, agent_id: str) -> None:
+    held = transaction.all(_PUBLICATIONS, the_agent=agent_id)
+    if held:
+        raise VolumeInUse(
+            f"agent {agent_id} still has volume {held[0][0]}", remedy="fence the agent and wait until it is detached"
+        )
+    live = transaction.one(_LIVE_VOLUMES, the_agent=agent_id)
+    if live and live[0]:
+        raise WrongState(
+            f"agent {agent_id} still has {live[0]} volumes", remedy="move them to another agent, or park them"
+        )
+    if transaction.all(_HOLDINGS, the_agent=agent_id):
+        raise WrongState(f"agent {agent_id} still has a lease or reservations", remedy="dissolve them first")
+
+
+def _moved(volume: Volume, agent_id: str) -> Event:
+    detail = {"from": volume.agent, "to": agent_id, "persistence_id": volume.persistence_id}
+    if agent_id:
+        message = f"volume {volume.id} is offered by agent {agent_id} now, before by {volume.agent or 'nobody'}"
+        return Event("volume.moved", volume.id, message, detail=detail)
+    message = f"volume {volume.id} is offered by nobody now, before by {volume.agent}"
+    return Event("volume.parked", volume.id, message, Severity.WARNING, detail)
