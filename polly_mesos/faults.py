@@ -180,16 +180,18 @@ Act = Callable[[Fault], object]
 def _raise(entry: str, name: str, argument: str) -> Act:
     if not argument:
         return _raise_unexpected
-    kind = getattr(errors, argument, None)
-    if not (isinstance(kind, type) and issubclass(kind, errors.PollyError)):
-        known = [word for word, value in vars(errors).items() if isinstance(value, type)]
+    known = {
+        word: value
+        for word, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.PollyError)
+    }
+    if argument not in known:
         near = difflib.get_close_matches(argument, known, n=1)
         meant = f"did you mean {near[0]}?" if near else "name a class of polly_mesos.errors"
         raise _mistake(f"there is no error {argument!r}", entry, meant)
-    error_class = kind
 
     def act(fault: Fault) -> NoReturn:
-        raise _error(error_class, fault.name)
+        raise _error(known[argument], fault.name)
 
     return act
 
