@@ -7,7 +7,7 @@ in Mesos' ``src/slave/containerizer/mesos/isolators/volume/host_path.cpp``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from polly_mesos.mesos.master_client import attributes_as_text
 from polly_mesos.model import MB, Json
@@ -40,6 +40,7 @@ class ExecutorSettings:
 
     :param memory: bytes
     :param artifact: URL of the executor's zipapp
+    :param environment: what the executor finds in its environment beside what its agent sets
     """
 
     name: str
@@ -48,6 +49,7 @@ class ExecutorSettings:
     python: str
     user: str
     artifact: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def facts_of_offer(offer: Json) -> AgentFacts:
@@ -94,6 +96,9 @@ def launch(agent: AgentFacts, settings: ExecutorSettings, task_id: str, role: st
             _scalar("mem", settings.memory / MB, role),
         ],
     }
+    if settings.environment:
+        variables = [{"name": name, "value": value} for name, value in settings.environment.items()]
+        executor["command"]["environment"] = {"variables": variables}
     if volume_root is not None:
         executor["container"] = {"type": "MESOS", "volumes": [_bidirectional(volume_root)]}
     task = {

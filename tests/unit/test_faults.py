@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from polly_mesos import faults
 from polly_mesos.errors import ConfigurationError, PlatformError, PlatformFull, PlatformUnavailable, UnsafeFormat
 from polly_mesos.fault_catalogue import CATALOGUE
 from polly_mesos.faults import EXIT_STATUS, VARIABLE, InjectedFault, armed, check_environment, fault_point, parse
+from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings, launch
 
 ROOT = Path(__file__).parents[2]
 POINT, OTHER = "volume.create.before-call", "volume.create.after-call"
@@ -355,3 +357,12 @@ def _config(directory: Path) -> Path:
         f"profiles: {{gold: {{service: local, capacity: 1GiB}}}}\n"
     )
     return path
+
+
+def test_what_is_armed_in_the_scheduler_half_reaches_the_executors_it_launches() -> None:
+    agent = AgentFacts("S0", "host", "10.0.0.7:5051", {})
+    settings = ExecutorSettings("polly", 0.1, 128 << 20, "python3", "root", "http://s/p.pyz", {VARIABLE: "@/faults"})
+    (task,) = launch(agent, settings, "polly.S0.1", "polly", None)["launch"]["task_infos"]
+    assert task["executor"]["command"]["environment"] == {"variables": [{"name": VARIABLE, "value": "@/faults"}]}
+    (task,) = launch(agent, replace(settings, environment={}), "polly.S0.1", "polly", None)["launch"]["task_infos"]
+    assert "environment" not in task["executor"]["command"]
