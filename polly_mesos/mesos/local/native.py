@@ -107,8 +107,12 @@ class Library:
         function.restype = ctypes.c_int
         return int(function(*arguments))
 
+    def address(self, symbol: str) -> int:
+        """Where an object of that mangled name lies, for example a virtual table."""
+        return ctypes.addressof(ctypes.c_char.in_dll(self._dll, symbol))
+
     def create(self, what: str, symbol: str, *arguments: int | bool | None) -> int:
-        """Call a factory that returns a ``Try<T*>``, and give the pointer.
+        """Call a function that returns a ``Try`` of one word, mostly a pointer, and give the word.
 
         :param what: what it makes, for the error
         :raises NativeError: with the message inside the Try
