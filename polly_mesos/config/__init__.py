@@ -5,7 +5,9 @@ from polly_mesos.config.document import ConfigurationErrors, ConfigurationMistak
 from polly_mesos.config.loading import load
 from polly_mesos.config.settings import (
     AgentSettings,
+    CheckSettings,
     Constraint,
+    Fencing,
     HttpSettings,
     Isolation,
     LedgerSettings,
@@ -16,10 +18,12 @@ from polly_mesos.config.settings import (
 
 __all__ = [
     "AgentSettings",
+    "CheckSettings",
     "Configuration",
     "ConfigurationErrors",
     "ConfigurationMistake",
     "Constraint",
+    "Fencing",
     "HttpSettings",
     "Isolation",
     "LedgerSettings",

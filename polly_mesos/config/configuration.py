@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from drivers.base import Driver
 from polly_mesos.config.settings import (
     AgentSettings,
+    CheckSettings,
+    Fencing,
     HttpSettings,
     LedgerSettings,
     MesosSettings,
@@ -31,12 +33,15 @@ class Service:
 
     :param settings: an instance of the driver's settings type
     :param capacity: bytes that all its pools may take together, None where the platform alone says
+    :param fencing: who says that a host cannot write to it any more; None for the platform where its driver can tell,
+        else an operator
     """
 
     name: str
     driver: Driver
     settings: Any = dataclasses.field(repr=False)
     capacity: int | None = None
+    fencing: Fencing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Configuration:
     services: Mapping[str, Service]
     profiles: Mapping[str, Profile]
     planner: PlannerSettings
+    check: CheckSettings
     capacities: Mapping[str, int]
 
     def pool_capacity(self, profile: Profile) -> int | None:
@@ -84,6 +90,7 @@ def describe(configuration: Configuration) -> dict[str, Any]:
             for name, profile in configuration.profiles.items()
         },
         "planner": configuration.planner.model_dump(mode="json"),
+        "check": configuration.check.model_dump(mode="json"),
     }
 
 
@@ -92,7 +99,7 @@ def _describe_service(service: Service) -> dict[str, Any]:
         field.name: _HIDDEN if is_secret(field) else _plain(getattr(service.settings, field.name))
         for field in dataclasses.fields(service.settings)
     }
-    return {"driver": service.driver.name, **settings, "capacity": service.capacity}
+    return {"driver": service.driver.name, **settings, "capacity": service.capacity, "fencing": _plain(service.fencing)}
 
 
 def is_secret(field: dataclasses.Field[Any]) -> bool:

@@ -18,6 +18,7 @@ from polly_mesos.config.quantities import Mistake
 from polly_mesos.config.services import read_services
 from polly_mesos.config.settings import (
     AgentSettings,
+    CheckSettings,
     HttpSettings,
     LedgerSettings,
     MesosSettings,
@@ -26,7 +27,7 @@ from polly_mesos.config.settings import (
 )
 from polly_mesos.config.validation import suggestion, validate
 
-_SECTIONS = ("cluster", "mesos", "http", "ledger", "agents", "services", "profiles", "planner")
+_SECTIONS = ("cluster", "mesos", "http", "ledger", "agents", "services", "profiles", "planner", "check")
 _WRITTEN_PASSWORD = re.compile(r"zk://[^@/$]+@")
 _OTHERS_MAY_READ = stat.S_IROTH | stat.S_IWOTH
 
@@ -70,7 +71,8 @@ def _read(document: Document, path: Path) -> Configuration | None:
     services = read_services(document)
     profiles, capacities = read_profiles(document, services)
     planner = validate(PlannerSettings, section(document, "planner"), document, ("planner",))
-    if not (cluster and mesos and http and ledger and agents and planner):
+    check = validate(CheckSettings, section(document, "check"), document, ("check",))
+    if not (cluster and mesos and http and ledger and agents and planner and check):
         return None
     return Configuration(
         path=path,
@@ -82,6 +84,7 @@ def _read(document: Document, path: Path) -> Configuration | None:
         services={name: service for name, service in services.items() if service},
         profiles=profiles,
         planner=planner,
+        check=check,
         capacities=capacities,
     )
 

@@ -152,9 +152,22 @@ class HttpSettings(Settings):
 
 
 class LedgerSettings(Settings):
-    """Where the ledger is; a relative path counts from polly.yml's directory."""
+    """Where the ledger is; a relative path counts from polly.yml's directory.
+
+    :param retention: seconds that finished operations, events and the rows of deleted volumes are kept
+    """
 
     path: Path = Path("/var/lib/polly/ledger.db")
+    retention: Annotated[Duration, Field(gt=0)] = 30 * 86400.0
+
+
+class CheckSettings(Settings):
+    """How Polly looks for differences between ledger, platforms, master and hosts by itself.
+
+    :param interval: seconds between two looks, 0 for none
+    """
+
+    interval: Duration = 60.0
 
 
 class Constraint(Settings):
@@ -199,6 +212,13 @@ class Isolation(enum.StrEnum):
     POSIX = "posix"
 
 
+class Fencing(enum.StrEnum):
+    """Who says that a host cannot write any more: PLATFORM, which proves it, or an OPERATOR."""
+
+    PLATFORM = "platform"
+    OPERATOR = "operator"
+
+
 class AgentSettings(Settings):
     """The executors and the agents that they run on.
 
@@ -208,6 +228,8 @@ class AgentSettings(Settings):
     :param python: Python 3.11 or later on the agents
     :param unpublish_grace: seconds that a volume stays mounted after its last task
     :param settle: seconds without operations before an agent's totals may be replaced
+    :param fence_after: seconds that an agent must have been unreachable before its platforms are asked whether its host
+        is stopped
     :param allow_scratch: whether tasks may use a pool's disk without making a volume
     """
 
@@ -219,6 +241,7 @@ class AgentSettings(Settings):
     isolation: Isolation = Isolation.AUTO
     unpublish_grace: Duration = 10.0
     settle: Duration = 2.0
+    fence_after: Duration = 60.0
     allow_scratch: bool = False
 
     @field_validator("volume_root")
@@ -272,6 +295,7 @@ class ServiceSettings(Settings):
 
     driver: str
     capacity: Size | None = None
+    fencing: Fencing | None = None
 
 
 class ProfileSettings(Settings):
@@ -288,4 +312,5 @@ class ProfileSettings(Settings):
     type: str = ""
     iops: Annotated[int, Field(gt=0)] | None = None
     encryption: bool = False
+    adopt: bool = False
     capacity: Size | None = None

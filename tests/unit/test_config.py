@@ -77,6 +77,7 @@ def test_a_small_file_has_sensible_defaults(loads: Load, tmp_path: Path) -> None
     assert configuration.services["local"].driver.name == "loop"
     assert configuration.services["local"].settings.directory == "/var/lib/polly/images"
     assert configuration.planner.policy is Policy.LEASE
+    assert (configuration.check.interval, configuration.ledger.retention) == (60, 30 * 86400)
     gold = configuration.profiles["gold"]
     assert (gold.filesystem, gold.offering, gold.reclaim) == (Filesystem.EXT4, Offering.PATH, Reclaim.DELETE)
     assert configuration.pool_capacity(gold) == 10 * GIB
@@ -334,6 +335,19 @@ def test_mistakes_can_be_read_by_programs(loads: Load) -> None:
     body = json.loads(json.dumps(caught.value.as_json()))
     assert body["mistakes"][0]["remedy"] == "write 10GiB or 10GB"
     assert caught.value.exit_code == 2
+
+
+def test_looking_for_differences_can_be_turned_off_and_the_record_kept_for_longer(loads: Load) -> None:
+    configuration = loads(SMALL + "check: {interval: 0s}\nledger: {retention: 1w}\n")
+    assert (configuration.check.interval, configuration.ledger.retention) == (0, 7 * 86400)
+    assert describe(configuration)["check"] == {"interval": 0.0}
+
+
+def test_a_wrong_interval_or_retention_is_told(mistakes: Mistakes) -> None:
+    told = mistakes(SMALL + "check: {interval: 60, every: 1s}\nledger: {retention: 0s}\n")
+    assert any("check.interval" in line and "without a unit" in line for line in told)
+    assert any("check.every" in line and "not known here" in line for line in told)
+    assert any("ledger.retention" in line for line in told)
 
 
 def test_the_description_is_plain_and_complete(loads: Load) -> None:

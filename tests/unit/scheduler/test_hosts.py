@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from polly_mesos.agent_api import HostReport
 from polly_mesos.scheduler.hosts import HostView, HostViews
 
@@ -32,3 +34,16 @@ def test_an_agent_can_be_forgotten() -> None:
     views.forget("a1")
     views.forget("a1")
     assert views.get("a1") is None
+
+
+def test_a_report_that_was_asked_for_is_waited_for() -> None:
+    now = [100.0]
+    views = HostViews(clock=lambda: now[0])
+    views.put("a1", HostReport({}))
+    now[0] = 101.0
+    assert not views.wait_for(["a1"], since=101.0, patience=0.01)
+    answer = threading.Thread(target=views.put, args=("a1", HostReport({})))
+    answer.start()
+    assert views.wait_for(["a1"], since=101.0, patience=10.0)
+    answer.join()
+    assert views.wait_for([], since=101.0, patience=0.0)
