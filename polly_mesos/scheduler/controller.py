@@ -52,7 +52,7 @@ class VolumeController:
         self._services = services
         self._cluster = cluster
         self._failures: dict[str, int] = {}
-        self._workers = KeyedWorkers(self._look, workers=workers, name="volume-controller")
+        self._workers = KeyedWorkers(self.step, workers=workers, name="volume-controller")
 
     def start(self) -> None:
         """Begin, with every volume that the ledger says is not yet as it should be."""
@@ -77,26 +77,32 @@ class VolumeController:
         """Have a volume looked at soon."""
         self._workers.put(volume)
 
-    def _look(self, volume_id: str) -> float | None:
-        """Do the next step. Seconds until the next look, or None when there is nothing to wait for."""
+    def step(self, volume_id: str) -> float | None:
+        """Look at a volume now and do its next step, on this thread; never at once for one volume.
+
+        :return: seconds until the next look, or None where there is nothing to wait for
+        """
         try:
-            volume = self._ledger.volume(volume_id)
-        except UnknownVolume:
-            return None
-        try:
-            delay = self._step(volume)
+            volume = self._find(volume_id)
+            delay = None if volume is None else self._step(volume)
         except PollyError as error:
-            return self._later(volume, error)
+            return self._later(volume_id, error)
         except Exception as error:
             log.exception("volume %s: unexpected error", volume_id)
-            return self._later(volume, PlatformError(f"{type(error).__name__}: {error}", outcome_unknown=True))
+            return self._later(volume_id, PlatformError(f"{type(error).__name__}: {error}", outcome_unknown=True))
         self._failures.pop(volume_id, None)
         return delay
 
-    def _later(self, volume: Volume, error: PollyError) -> float:
-        count = self._failures[volume.id] = self._failures.get(volume.id, 0) + 1
+    def _find(self, volume_id: str) -> Volume | None:
+        try:
+            return self._ledger.volume(volume_id)
+        except UnknownVolume:
+            return None
+
+    def _later(self, volume_id: str, error: PollyError) -> float:
+        count = self._failures[volume_id] = self._failures.get(volume_id, 0) + 1
         delay = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** (count - 1)) * random.uniform(0.8, 1.2)
-        log.warning("volume %s: %s; trying again in %.1f s", volume.id, error, delay)
+        log.warning("volume %s: %s; trying again in %.1f s", volume_id, error, delay)
         return delay
 
     def _step(self, volume: Volume) -> float | None:
@@ -180,7 +186,9 @@ class VolumeController:
             "volume.detach",
             volume,
             {"host": publication.host, "generation": publication.generation},
-            lambda: self._services.controller(volume.service).detach(volume.platform_id, host),
+            lambda: self._services.controller(volume.service).detach(
+                volume.platform_id, host, force=publication.fenced
+            ),
         )
         self._ledger.detached(volume.id, publication.generation)
         return 0.0

@@ -51,11 +51,11 @@ class Platform:
     def __getattr__(self, name: str) -> Callable[..., object]:
         real = getattr(self.driver, name)
 
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
             self.calls.append(name)
             if self.before.get(name):
                 raise self.before[name].pop(0)
-            answer = real(*arguments)
+            answer = real(*arguments, **named)
             if self.after.get(name):
                 raise self.after[name].pop(0)
             return answer
@@ -174,7 +174,7 @@ def test_a_volume_that_is_destroyed_before_it_was_heard_of_leaves_nothing_on_the
 ) -> None:
     platform.after["create"] = [PlatformError("lost", outcome_unknown=True)]
     controller = VolumeController(ledger, platform, cluster="test")  # type: ignore[arg-type]
-    controller._look(volume.id)
+    controller.step(volume.id)
     assert len(platform.driver.list().volumes) == 1
     ledger.delete_volume(volume.id)
     start()
