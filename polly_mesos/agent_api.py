@@ -144,6 +144,7 @@ class Assignment:
         where mounted, released, and reported ``unpublished`` in any case
     :param stop: volume id -> newest generation that is over: this host lost the volume to another or was fenced. What
         it still holds under that generation or an older one is to end at once, tasks that use it first
+    :param look: changes when the host is to look at its mounts and to report them at once
     """
 
     version: int
@@ -152,6 +153,7 @@ class Assignment:
     keep: Mapping[str, int]
     revoke: Mapping[str, int] = field(default_factory=dict)
     stop: Mapping[str, int] = field(default_factory=dict)
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True)

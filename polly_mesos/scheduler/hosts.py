@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from polly_mesos.agent_api import HostReport
@@ -32,6 +32,7 @@ class HostViews:
         self._clock = clock
         self._changed = threading.Condition()
         self._views: dict[str, HostView] = {}
+        self._asked: dict[str, int] = {}
         self.since = clock()
 
     def put(self, agent_id: str, report: HostReport) -> None:
@@ -56,10 +57,27 @@ class HostViews:
         with self._changed:
             return dict(self._views)
 
+    def generations(self, agent_id: str) -> Mapping[str, int]:
+        """Volume id -> generation of what the agent's host said last that it holds; empty before its first report."""
+        view = self.get(agent_id)
+        return {} if view is None else view.report.generations
+
+    def ask(self, agents: Iterable[str]) -> None:
+        """Want a new report of these agents; their next assignment says so."""
+        with self._changed:
+            for agent in agents:
+                self._asked[agent] = self._asked.get(agent, 0) + 1
+
+    def asked(self, agent_id: str) -> int:
+        """How often a report of the agent was asked for: :attr:`~polly_mesos.agent_api.Assignment.look`."""
+        with self._changed:
+            return self._asked.get(agent_id, 0)
+
     def forget(self, agent_id: str) -> None:
         """Drop what an agent said that Polly has nothing to do with any more."""
         with self._changed:
             self._views.pop(agent_id, None)
+            self._asked.pop(agent_id, None)
 
     def wait_for(self, agents: Iterable[str], since: float, patience: float) -> bool:
         """Wait until all these agents have reported at ``since`` or later; False where some have not in time.

@@ -47,3 +47,18 @@ def test_a_report_that_was_asked_for_is_waited_for() -> None:
     assert views.wait_for(["a1"], since=101.0, patience=10.0)
     answer.join()
     assert views.wait_for([], since=101.0, patience=0.0)
+
+
+def test_what_a_host_holds_is_nothing_before_it_said_so() -> None:
+    views = HostViews()
+    assert views.generations("a1") == {}
+    views.put("a1", HostReport({}, generations={"v": 3}))
+    assert views.generations("a1") == {"v": 3}
+
+
+def test_each_request_for_a_report_can_be_told_from_the_one_before() -> None:
+    views = HostViews()
+    assert views.asked("a1") == 0
+    views.ask(["a1"])
+    views.ask(["a1", "a2"])
+    assert (views.asked("a1"), views.asked("a2"), views.asked("a3")) == (2, 1, 0)
