@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from polly_mesos.agent_api import HostReport
@@ -56,11 +56,6 @@ class HostViews:
         """The newest report of every agent that sent one, by agent id."""
         with self._changed:
             return dict(self._views)
-
-    def generations(self, agent_id: str) -> Mapping[str, int]:
-        """Volume id -> generation of what the agent's host said last that it holds; empty before its first report."""
-        view = self.get(agent_id)
-        return {} if view is None else view.report.generations
 
     def ask(self, agents: Iterable[str]) -> None:
         """Want a new report of these agents; their next assignment says so."""
