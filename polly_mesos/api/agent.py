@@ -28,7 +28,7 @@ from polly_mesos.agent_api import (
 from polly_mesos.api.context import Half
 from polly_mesos.errors import InvalidRequest, NotFound, UnknownOperation
 from polly_mesos.faults import fault_point
-from polly_mesos.model import Agent, AgentState, Json, Provider
+from polly_mesos.model import Agent, Json, Provider
 from polly_mesos.scheduler.advertisement import assignment_of
 
 router = APIRouter(prefix="/agent/v1", tags=["agents"])
@@ -82,16 +82,7 @@ def hello(data: Message, agent: Caller, half: Half) -> Json:
 def host(data: Message, agent: Caller, half: Half) -> None:
     """Who the host is to each service, and what it lacks."""
     report = _decoded(HostReport, data)
-    half.ledger.put_agent(
-        dataclasses.replace(
-            agent,
-            state=AgentState.CONNECTED,
-            identities=report.identities,
-            problems=report.problems,
-            seen=time.time(),
-        )
-    )
-    half.planning.look()
+    half.arrivals.report(agent.id, report)
 
 
 @router.post("/provider", status_code=204)
@@ -107,8 +98,10 @@ async def assignment(agent: Caller, half: Half, after: int = 0, wait: float = 0.
     """What to advertise and what to keep mounted; answers when it is another than ``after``, or after ``wait``."""
     version = await half.board.wait(agent.id, after, min(wait, _LONGEST_WAIT))
     shared = half.planning.shared_view(agent.id)
-    current = await to_thread.run_sync(lambda: assignment_of(half.ledger, agent, half.profiles, version, shared))
-    return encode(current)
+    current = await to_thread.run_sync(
+        lambda: assignment_of(half.ledger, agent, half.profiles, version, shared, half.hosts.generations(agent.id))
+    )
+    return encode(dataclasses.replace(current, look=half.hosts.asked(agent.id)))
 
 
 @router.post("/operations")

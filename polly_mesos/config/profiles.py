@@ -74,6 +74,7 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
         platform_type=settings.type,
         iops=settings.iops,
         encryption=settings.encryption,
+        adopt=settings.adopt,
     )
 
 

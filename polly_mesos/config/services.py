@@ -52,14 +52,14 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
         return None
     settings = _driver_settings(document, place, values, driver, kind)
-    return None if settings is None else Service(name, driver, settings, common.capacity)
+    return None if settings is None else Service(name, driver, settings, common.capacity, common.fencing)
 
 
 def _driver_settings(document: Document, place: Path, values: dict[str, Any], driver: Driver, kind: type[Any]) -> Any:
     """The driver's own settings; its ``capacity``, where it has one, is the service's."""
     fields = dataclasses.fields(kind)
     document.secret |= {(*place, field.name) for field in fields if is_secret(field)}
-    common = {"driver", "capacity"} - {field.name for field in fields}
+    common = {"driver", "capacity", "fencing"} - {field.name for field in fields}
     own = {key: value for key, value in values.items() if key not in common}
     _refuse_written_secrets(document, place, own, fields)
     model = validate(settings_model(kind), own, document, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from polly_mesos.errors import InvalidRequest, MasterUnreachable
 from polly_mesos.mesos.agent_client import process_of
 from polly_mesos.mesos.http import EventStream, Redirected, base_url, check_answer, client
+from polly_mesos.mesos.resources import normalise, provider_of
 from polly_mesos.model import Json
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,28 @@ _ZOOKEEPER_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class RegisteredProvider:
+    """A resource provider as the master knows it.
+
+    :param resources: its totals as the master counts them, in normal form, without the provider's id
+    """
+
+    id: str
+    type: str
+    name: str
+    resources: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredAgent:
     """An agent as the master knows it.
 
     :param endpoint: ``host:port`` of its HTTP API
     :param process: its libprocess id
     :param active: whether the master offers its resources; False for agents that are disconnected or drained
+    :param draining: whether an operator had it drained (DRAIN_AGENT): its tasks end and it is not offered any more
     :param attributes: text, number and range attributes as text
+    :param providers: the resource providers that it told the master of
     """
 
     id: str
@@ -45,6 +61,19 @@ class RegisteredAgent:
     process: str
     active: bool
     attributes: Mapping[str, str]
+    draining: bool = False
+    providers: tuple[RegisteredProvider, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRoll:
+    """All agents that a master has.
+
+    :param awaited: ids that a new leader knows from its registry and that have not come back yet
+    """
+
+    registered: tuple[RegisteredAgent, ...]
+    awaited: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,31 @@ class MasterClient:
 
     def agents(self) -> list[RegisteredAgent]:
         """All agents that are registered (GET_AGENTS)."""
-        return [registered_agent(agent) for agent in self._call("GET_AGENTS")["get_agents"].get("agents", ())]
+        return list(self.roll().registered)
+
+    def roll(self) -> AgentRoll:
+        """The agents that are registered, and those that a new leader still waits for (GET_AGENTS)."""
+        answer = self._call("GET_AGENTS")["get_agents"]
+        return AgentRoll(
+            tuple(registered_agent(agent) for agent in answer.get("agents", ())),
+            frozenset(agent["id"]["value"] for agent in answer.get("recovered_agents", ())),
+        )
+
+    def machines_in_maintenance(self, now: float) -> frozenset[str]:
+        """Host names and addresses of machines whose maintenance window has begun (GET_MAINTENANCE_SCHEDULE).
+
+        :param now: seconds since the epoch
+        """
+        schedule = self._call("GET_MAINTENANCE_SCHEDULE").get("get_maintenance_schedule", {}).get("schedule", {})
+        found: set[str] = set()
+        for window in schedule.get("windows", ()):
+            unavailable = window["unavailability"]
+            start = unavailable["start"]["nanoseconds"] / 1e9
+            end = start + unavailable.get("duration", {}).get("nanoseconds", float("inf")) / 1e9
+            if start <= now < end:
+                for machine in window["machine_ids"]:
+                    found |= {machine.get("hostname", ""), machine.get("ip", "")} - {""}
+        return frozenset(found)
 
     def frameworks(self) -> list[RegisteredFramework]:
         """All frameworks that have not completed (GET_FRAMEWORKS)."""
@@ -190,7 +243,22 @@ def registered_agent(agent: Mapping[str, Any]) -> RegisteredAgent:
         process=process_of(pid),
         active=agent.get("active", False),
         attributes=attributes_as_text(info.get("attributes", ())),
+        draining="drain_info" in agent,
+        providers=tuple(_providers(agent)),
     )
+
+
+def _providers(agent: Mapping[str, Any]) -> Iterator[RegisteredProvider]:
+    """The agent's totals by provider: there the master applies operations at once, in a provider's own it does not."""
+    totals: dict[str, list[Json]] = {}
+    for resource in agent.get("total_resources", ()):
+        if provider := provider_of(resource):
+            totals.setdefault(provider, []).append(resource)
+    for known in agent.get("resource_providers", ()):
+        info = known["resource_provider_info"]
+        provider = info.get("id", {}).get("value", "")
+        own = ({name: part for name, part in one.items() if name != "provider_id"} for one in totals.get(provider, ()))
+        yield RegisteredProvider(provider, info["type"], info["name"], tuple(map(normalise, own)))
 
 
 def attributes_as_text(attributes: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from polly_mesos.agent_api import Application, Verdict
 from polly_mesos.errors import InvalidRequest, NotSupported, PollyError
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import (
+    AdoptVolume,
     Change,
     ClearPersistence,
     CreateDisk,
@@ -28,6 +29,7 @@ from polly_mesos.ledger import (
     SetPersistence,
     Unreserve,
 )
+from polly_mesos.ledger.volumes import LIVE
 from polly_mesos.model import (
     MB,
     Agent,
@@ -40,6 +42,7 @@ from polly_mesos.model import (
     VolumeState,
 )
 from polly_mesos.scheduler.disks import Disk, converted_disk, outer_owner, parse_disk, source_of
+from polly_mesos.scheduler.orphans import find_orphan
 
 _NAMESPACE = uuid.UUID("5f0c3d1e-8f6a-4e0b-9a55-0d7f6c1b2a90")
 
@@ -144,9 +147,16 @@ class Admission:
                 continue
             _check_size(disk)
             volume = _new_volume(application, agent, disk, index, VolumeKind.PATH)
+            if orphan := self._orphan(volume, disk.profile):
+                volumes.append(orphan.id)
+                changes.append(_adoption(orphan, volume))
+                continue
             volumes.append(volume.id)
             changes.append(CreateVolume(volume))
         return _Plan(changes, [disk.resource for disk in disks], volumes)
+
+    def _orphan(self, wanted: Volume, profile: Profile) -> Volume | None:
+        return find_orphan(wanted, self._ledger.volumes(agent="", states=LIVE)) if profile.adopt else None
 
     def _destroy(self, application: Application, agent: Agent, disks: Sequence[Disk]) -> _Plan:
         changes: list[Change] = []
@@ -201,6 +211,12 @@ class _Plan:
     changes: Sequence[Change]
     converted: Sequence[Json]
     volumes: Sequence[str] = ()
+
+
+def _adoption(orphan: Volume, wanted: Volume) -> AdoptVolume:
+    return AdoptVolume(
+        orphan.id, wanted.agent, wanted.owner, wanted.persistence_id, wanted.persistence, wanted.framework
+    )
 
 
 def _with_outcome(operation: Operation, plan: _Plan) -> Operation:

@@ -13,6 +13,7 @@ from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, Json, Profile, PublicationState, Volume, VolumeKind, VolumeState
 from polly_mesos.scheduler.admission import verdict_of
+from polly_mesos.scheduler.arrivals import over
 from polly_mesos.scheduler.disks import disk, source_of, volume_disk
 
 _ADVERTISED = {VolumeState.CREATING, VolumeState.READY, VolumeState.FAILED}
@@ -57,8 +58,12 @@ def assignment_of(
     profiles: Mapping[str, Profile],
     version: int,
     shared_view: Mapping[str, int] | None = None,
+    held: Mapping[str, int] | None = None,
 ) -> Assignment:
-    """All that one agent is to know: what to advertise, what to keep mounted, what to let go."""
+    """All that one agent is to know: what to advertise, what to keep mounted, what to let go.
+
+    :param held: volume id -> generation, as the agent's host said last
+    """
     ended = {volume.id for volume in ledger.volumes(agent=agent.id, states=_ENDED)}
     keep: dict[str, int] = {}
     revoke: dict[str, int] = {}
@@ -71,6 +76,7 @@ def assignment_of(
         operations=tuple(verdict_of(operation) for operation in ledger.unacknowledged(agent.id)),
         keep=keep,
         revoke=revoke,
+        stop=over(ledger, agent.id, held or {}),
     )
     fault_point("assignment.answer.before-send")
     return assignment

@@ -8,12 +8,11 @@ Offers are judged here; how an executor is launched stands in :mod:`polly_mesos.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,9 +21,11 @@ from polly_mesos.config import AgentSettings
 from polly_mesos.errors import PollyError, UnknownAgent
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
-from polly_mesos.model import Agent, AgentState, Json
+from polly_mesos.model import AgentState, Json
 from polly_mesos.scheduler import placement
 from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
+from polly_mesos.scheduler.presence import Presence
+from polly_mesos.scheduler.tasks import agent_of_task, probe_of, task_of
 from polly_mesos.scheduler.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _ENDED = {
     "TASK_GONE",
     "TASK_GONE_BY_OPERATOR",
 }
-_GONE = {"TASK_GONE", "TASK_GONE_BY_OPERATOR"}
+_AWAY = (AgentState.UNREACHABLE, AgentState.LOST, AgentState.FENCED)
 
 
 class Driver(Protocol):
@@ -90,6 +91,7 @@ class Framework:
         settings: ExecutorSettings,
         scheduler_url: str,
         isolates: Callable[[str], bool],
+        presence: Presence,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -99,6 +101,7 @@ class Framework:
         self._settings = settings
         self._scheduler_url = scheduler_url
         self._isolates = isolates
+        self._presence = presence
         self._clock = clock
         self._lock = threading.RLock()
         self._executors: dict[str, _Executor] = {}
@@ -154,12 +157,23 @@ class Framework:
         """The state of one of our tasks."""
         task, state = status["task_id"]["value"], status["state"]
         agent_id = status.get("agent_id", {}).get("value", "") or agent_of_task(task)
+        if state == "TASK_GONE_BY_OPERATOR":
+            self._presence.gone(agent_id)
+            with self._lock:
+                self._executors.pop(agent_id, None)
+            return
+        if task == probe_of(agent_id):
+            if state == "TASK_UNKNOWN":
+                self._presence.unknown(agent_id)
+            return
         with self._lock:
             executor = self._executors.setdefault(agent_id, _Executor())
             if state not in _ENDED:
                 executor.task = task
                 if state == "TASK_RUNNING":
                     executor.failures = 0
+                if state == "TASK_UNREACHABLE":
+                    self._presence.lost(agent_id)
                 return
             if executor.task not in ("", task):
                 return
@@ -181,7 +195,7 @@ class Framework:
         with self._lock:
             if not self._executors.get(agent_id, _Executor()).task:
                 self._executors.pop(agent_id, None)
-        self._set_state(agent_id, AgentState.CHOSEN)
+        self._presence.lost(agent_id)
 
     def executor_lost(self, executor_id: str, agent_id: str, status: int) -> None:
         """An executor ended; the update of its task says the rest."""
@@ -196,16 +210,33 @@ class Framework:
 
     def summon(self, agent_id: str) -> None:
         """Send an executor its token and our address."""
+        facts = self._presence.facts(agent_id)
         try:
             token = self._tokens.issue(agent_id)
         except UnknownAgent:
-            log.warning("agent %s: its executor asks for a token, but the agent is not known", agent_id)
-            return
+            if facts is None:
+                log.warning(
+                    "agent %s: its executor asks for a token, and the master has not told of the agent yet", agent_id
+                )
+                return
+            # Its executor was launched under a ledger that is gone, or the agent had been forgotten.
+            self._presence.remember(facts, self._agents.root_on(facts.hostname, facts.port))
+            token = self._tokens.issue(agent_id)
         summons = json.dumps(encode(Summons(self._scheduler_url, token))).encode()
         self.driver.send_to_executor(placement.EXECUTOR_ID, agent_id, summons)
 
+    def listed(self, awaited: Collection[str]) -> None:
+        """The master has said which agents it has; whom it has not is unreachable at least.
+
+        :param awaited: agents that a new leader still waits for
+        """
+        for agent_id in self._presence.listed(awaited):
+            # The master answers for a task that it does not know by what it knows of the agent.
+            self.driver.reconcile([{"task_id": {"value": probe_of(agent_id)}, "agent_id": {"value": agent_id}}])
+
     def agent_seen(self, facts: AgentFacts) -> None:
         """An agent is known to the master: take offers again if it lacks an executor."""
+        self._presence.found(facts)
         if self._agents.admits(facts.hostname, facts.attributes) and self._missing(facts.id):
             self._wait_for(facts.id)
             self._take_offers()
@@ -223,6 +254,7 @@ class Framework:
     def _consider(self, offer: Json) -> None:
         facts = placement.facts_of_offer(offer)
         offer_ids = [offer["id"]]
+        self._presence.found(facts)
         if not self._agents.admits(facts.hostname, facts.attributes) or not self._missing(facts.id):
             self.driver.decline(offer_ids, REFUSE_UNSUITABLE)
             return
@@ -240,10 +272,10 @@ class Framework:
             log.warning("agent %s (%s): %s", facts.id, facts.endpoint, error)
             self.driver.decline(offer_ids, REFUSE_TOO_SMALL)
             return
-        self._remember(facts, root)
+        self._presence.remember(facts, root)
         with self._lock:
             self._launches += 1
-            task_id = f"polly.{facts.id}.{int(time.time() * 1000):x}-{self._launches}"
+            task_id = task_of(facts.id, f"{int(time.time() * 1000):x}-{self._launches}")
             self._executors.setdefault(facts.id, _Executor()).task = task_id
         operation = placement.launch(facts, self._settings, task_id, self._role, root if isolates else None)
         log.info("agent %s (%s): launching the executor", facts.id, facts.endpoint)
@@ -252,22 +284,6 @@ class Framework:
             with self._lock:
                 self._executors[facts.id].task = ""
         fault_point("agent.launch.after-accept")
-
-    def _remember(self, facts: AgentFacts, root: str) -> None:
-        try:
-            known = self._ledger.agent(facts.id)
-        except UnknownAgent:
-            known = Agent(facts.id, facts.hostname, facts.endpoint, AgentState.CHOSEN)
-        self._ledger.put_agent(
-            dataclasses.replace(
-                known,
-                hostname=facts.hostname,
-                endpoint=facts.endpoint,
-                attributes=facts.attributes,
-                volume_root=root,
-                state=AgentState.CHOSEN,
-            )
-        )
 
     def _missing(self, agent_id: str) -> bool:
         with self._lock:
@@ -295,7 +311,7 @@ class Framework:
             known = self._ledger.agent(agent_id)
         except UnknownAgent:
             return True
-        return known.state is AgentState.LOST
+        return known.state in _AWAY
 
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
         executor.task = ""
@@ -312,17 +328,7 @@ class Framework:
             _remedy(str(status.get("message", ""))),
             delay,
         )
-        self._set_state(agent_id, AgentState.LOST if status["state"] in _GONE else AgentState.CHOSEN)
-        if status["state"] in _GONE:
-            del self._executors[agent_id]
-
-    def _set_state(self, agent_id: str, state: AgentState) -> None:
-        try:
-            agent = self._ledger.agent(agent_id)
-        except UnknownAgent:
-            return
-        if agent.state is not state:
-            self._ledger.put_agent(dataclasses.replace(agent, state=state))
+        self._presence.idle(agent_id)
 
     def _take_offers(self) -> None:
         with self._lock:
@@ -339,11 +345,6 @@ class Framework:
                 return
             self._suppressed = True
         self.driver.suppress()
-
-
-def agent_of_task(task_id: str) -> str:
-    """The agent id inside one of our task ids."""
-    return task_id.removeprefix("polly.").rpartition(".")[0]
 
 
 def _remedy(message: str) -> str:

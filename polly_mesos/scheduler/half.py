@@ -14,7 +14,7 @@ import pwd
 import threading
 import time
 
-from polly_mesos import __version__
+from polly_mesos import __version__, faults
 from polly_mesos.agent_api import Welcome
 from polly_mesos.config import Configuration, Isolation, Policy
 from polly_mesos.errors import ConfigurationError, FrameworkRefused, UnknownAgent
@@ -25,12 +25,19 @@ from polly_mesos.mesos.scheduler_driver import SchedulerDriver
 from polly_mesos.model import Agent, AgentState, Json, VolumeState
 from polly_mesos.scheduler import artifact
 from polly_mesos.scheduler.admission import Admission
+from polly_mesos.scheduler.arrivals import Arrivals
 from polly_mesos.scheduler.board import Board
 from polly_mesos.scheduler.controller import VolumeController
+from polly_mesos.scheduler.evacuation import Evacuation
+from polly_mesos.scheduler.failover import Failover
+from polly_mesos.scheduler.fencing import Fencing
 from polly_mesos.scheduler.framework import Framework
+from polly_mesos.scheduler.hosts import HostViews
 from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
 from polly_mesos.scheduler.planning import Planning
+from polly_mesos.scheduler.presence import Presence
 from polly_mesos.scheduler.publications import Publications
+from polly_mesos.scheduler.roster import Roster
 from polly_mesos.scheduler.services import Services
 from polly_mesos.scheduler.tokens import Tokens
 from polly_mesos.scheduler.watch import AgentWatch
@@ -68,10 +75,17 @@ class SchedulerHalf:
         self._check_profiles()
         self.services = Services(configuration)
         self.board = Board()
+        self.hosts = HostViews()
+        self.roster = Roster()
         self.tokens = Tokens(self.ledger)
         self.controller = VolumeController(self.ledger, self.services, cluster=configuration.cluster)
         self.planning = Planning(
-            self.ledger, configuration.planner, self.profiles, self.services.pools, self.board.changed
+            self.ledger,
+            configuration.planner,
+            self.profiles,
+            self.services.pools,
+            self.board.changed,
+            draining=self.roster.draining,
         )
         self.admission = Admission(
             self.ledger,
@@ -81,6 +95,10 @@ class SchedulerHalf:
         )
         self.publications = Publications(self.ledger, self.profiles, self.controller.look_at)
         self.artifact = artifact.build(frozenset(service.driver for service in self.services.host_services()))
+        presence = Presence(self.ledger, self.roster, patience=configuration.agents.fence_after)
+        self.arrivals = Arrivals(
+            self.ledger, self.roster, self.hosts, changed=self.board.changed, plan=self.planning.look
+        )
         self.framework = Framework(
             self.ledger,
             self.tokens,
@@ -89,8 +107,16 @@ class SchedulerHalf:
             settings=self._executor_settings(),
             scheduler_url=configuration.http.url,
             isolates=self._isolates,
+            presence=presence,
         )
-        self._watch = AgentWatch(lambda: MasterClient(configuration.mesos.master), self.framework.agent_seen)
+        self.fencing = Fencing(
+            self.ledger, self.services, self.controller.look_at, patience=configuration.agents.fence_after
+        )
+        evacuation = Evacuation(self.ledger, self.profiles, self.roster.draining, self.fencing.fenced_services)
+        self.failover = Failover(
+            self._master_client, self.roster, self.framework, self.fencing, evacuation, self.planning.look
+        )
+        self._watch = AgentWatch(self._master_client, self.framework.agent_seen)
         self._driver: SchedulerDriver | None = None
         self._stopping = threading.Event()
         self.ledger.on_change(self.board.changed)
@@ -116,6 +142,8 @@ class SchedulerHalf:
             python=agents.python,
             user=self._user(),
             artifact=f"{self.configuration.http.url}/agent/v1/artifact/{self.artifact.name}",
+            # Faults of the executor half are armed here, where an operator can reach the environment.
+            environment={name: os.environ[name] for name in (faults.VARIABLE,) if name in os.environ},
         )
 
     def _user(self) -> str:
@@ -142,6 +170,7 @@ class SchedulerHalf:
         self.framework.bind(self._driver)
         self._driver.start()
         self._watch.start()
+        self.failover.start()
 
     def run(self) -> None:
         """Work until :meth:`ask_to_stop`.
@@ -182,6 +211,7 @@ class SchedulerHalf:
         """Stop all parts. Executors, volumes and the framework's registration stay."""
         self._stopping.set()
         self._watch.stop()
+        self.failover.stop()
         if self._driver is not None:
             self._driver.stop()
             self._driver.join()
@@ -254,6 +284,9 @@ class SchedulerHalf:
         if stored := self.ledger.framework_id():
             info["id"] = {"value": stored}
         return info
+
+    def _master_client(self) -> MasterClient:
+        return MasterClient(self.configuration.mesos.master)
 
     def _isolates(self, endpoint: str) -> bool:
         """Whether an agent gives containers a mount namespace of their own."""

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from polly_mesos.config import PlannerSettings, Policy
 from polly_mesos.errors import PollyError
@@ -32,6 +32,7 @@ class Planning:
 
     :param pools: asks the platforms for the pools' capacity
     :param on_view: told the agents whose shared view changed
+    :param draining: ids of the agents that are to be empty
     """
 
     def __init__(
@@ -42,12 +43,15 @@ class Planning:
         pools: Callable[[], Iterable[Pool]],
         on_view: Callable[[Iterable[str]], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        draining: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._profiles = {profile.pool: profile for profile in profiles.values()}
         self._pools = pools
         self._on_view = on_view
+        self._draining = draining
         self._clock = clock
         self._turns: Mapping[str, Turn] = {}
         self._view: dict[tuple[str, str], int] = {}
@@ -128,6 +132,7 @@ class Planning:
 
     def snapshot(self) -> Snapshot:
         """The ledger as the planner sees it."""
+        draining = self._draining()
         leases = {(lease.pool, lease.agent): lease.size for lease in self._ledger.leases()}
         pools = self._ledger.pools()
         balances = self._ledger.balance()
@@ -148,12 +153,12 @@ class Planning:
                 for name, profile in self._profiles.items()
                 if name in pools
             ],
-            agents=[_agent_snapshot(agent, attached) for agent in self._ledger.agents().values()],
+            agents=[_agent_snapshot(agent, attached, draining) for agent in self._ledger.agents().values()],
             leases=leases,
         )
 
 
-def _agent_snapshot(agent: Agent, attached: Mapping[tuple[str, str], int]) -> AgentSnapshot:
+def _agent_snapshot(agent: Agent, attached: Mapping[tuple[str, str], int], draining: Collection[str]) -> AgentSnapshot:
     usable = {name: identity for name, identity in agent.identities.items() if name not in agent.problems}
     return AgentSnapshot(
         id=agent.id,
@@ -163,6 +168,6 @@ def _agent_snapshot(agent: Agent, attached: Mapping[tuple[str, str], int]) -> Ag
             for name, identity in usable.items()
             if identity.attach_limit is not None
         },
-        eligible=agent.state is AgentState.CONNECTED,
-        reclaimable=agent.state is AgentState.LOST,
+        eligible=agent.state is AgentState.CONNECTED and agent.id not in draining,
+        reclaimable=agent.state in (AgentState.LOST, AgentState.FENCED) or agent.id in draining,
     )

@@ -35,14 +35,13 @@ class Tokens:
         :raises UnknownAgent: no such agent
         """
         with self._lock:
-            token = self._issued.get(agent_id)
-            if token is None:
-                token = secrets.token_urlsafe(32)
-                agent = self._ledger.agent(agent_id)
-                self._ledger.put_agent(dataclasses.replace(agent, token_hash=token_hash(token)))
-                fault_point("token.issue.after-ledger")
-                # Last: a token that the ledger does not have must not be handed out.
-                self._issued[agent_id] = token
+            token = self._issued.get(agent_id) or secrets.token_urlsafe(32)
+            hashed = token_hash(token)
+            # Also for one that was issued before: the agent may have been forgotten and made known again since.
+            self._ledger.change_agent(agent_id, lambda agent: dataclasses.replace(agent, token_hash=hashed))
+            fault_point("token.issue.after-ledger")
+            # Last: a token that the ledger does not have must not be handed out.
+            self._issued[agent_id] = token
             return token
 
     def check(self, token: str) -> Agent:

@@ -13,6 +13,8 @@ from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState
 from polly_mesos.scheduler.framework import Framework
 from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
+from polly_mesos.scheduler.presence import Presence
+from polly_mesos.scheduler.roster import Roster
 from polly_mesos.scheduler.tokens import Tokens, token_hash
 from polly_mesos.testing.offers import Story
 
@@ -45,6 +47,7 @@ def make(ledger: Ledger, clock: Clock, *, isolates: bool = False, **agents: obje
         settings=ExecutorSettings("polly", 0.1, 128 << 20, "python3", "root", "http://s/agent/v1/artifact/p.pyz"),
         scheduler_url="http://scheduler:7979",
         isolates=lambda endpoint: isolates,
+        presence=Presence(ledger, Roster(), patience=60.0, clock=clock),
         clock=clock,
     )
     return Story(framework)
