@@ -22,6 +22,9 @@ _STORE = Prepared(
 )
 _REMOVE = Prepared(delete(publications).where(publications.c.volume == bindparam("key")))
 
+GENERATIONS_OF_AN_EPOCH = 1 << 20
+"""More than a volume is published in one epoch; 2,047 epochs still fit into 32 bits."""
+
 _PUBLISHABLE = frozenset({VolumeState.CREATING, VolumeState.READY})
 _ON_HOST = frozenset({PublicationState.ATTACHED, PublicationState.PUBLISHED})
 
@@ -69,7 +72,7 @@ class Publications(Store):
                     f"volume {volume_id} is advertised by agent {volume.agent}, not by {agent}",
                     remedy="launch the task on the agent whose offer has the volume",
                 )
-            return _add(transaction, volume, agent, host)
+            return _add(transaction, volume, agent, host, above=first_generation(self.epoch))
 
     def attached(self, volume_id: str, generation: int, attachment: Json) -> Publication:
         """The platform has given the volume to the host. One that is already being taken back stays DETACHING.
@@ -101,17 +104,15 @@ class Publications(Store):
             return volumes.store(transaction, replace(volume, format_state=FormatState.FORMATTING))
 
     def formatted(self, volume_id: str, generation: int) -> Volume:
-        """The host has formatted the volume.
+        """The host has formatted the volume, or has found on it the volume's own file system.
 
-        :raises WrongState: it is not attached there, or nobody said before that it would be formatted
+        It finds that on one which, as far as the ledger knows, was never formatted, where the ledger is a restored one.
+
+        :raises WrongState: it is not attached there
         """
         with self._write() as transaction:
             _must_be_on_host(_must_be_current(transaction, volume_id, generation))
             volume = volumes.must_find(transaction, volume_id)
-            if volume.format_state is FormatState.NEVER:
-                raise WrongState(
-                    f"volume {volume_id} was formatted without saying so first", remedy="report this: it is a mistake"
-                )
             return volumes.store(transaction, replace(volume, format_state=FormatState.FORMATTED))
 
     def published(self, volume_id: str, generation: int, device: str, target: str) -> Publication:
@@ -158,8 +159,17 @@ def find(transaction: Transaction, volume_id: str) -> Publication | None:
     return rows.to_publication(row) if row is not None else None
 
 
-def _add(transaction: Transaction, volume: Volume, agent: str, host: str) -> Publication:
-    generation = volume.generation + 1
+def first_generation(epoch: int) -> int:
+    """The number above which the generations of an epoch begin.
+
+    A restored or rebuilt ledger does not know the last generations of its earlier epochs, which hosts may still hold. So
+    that none is given twice, what it gives is above all of them.
+    """
+    return (epoch - 1) * GENERATIONS_OF_AN_EPOCH
+
+
+def _add(transaction: Transaction, volume: Volume, agent: str, host: str, *, above: int) -> Publication:
+    generation = max(volume.generation, above) + 1
     volumes.store(transaction, replace(volume, generation=generation))
     new = Publication(
         volume=volume.id,

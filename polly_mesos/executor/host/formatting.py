@@ -37,7 +37,8 @@ def prepare(
     ledger says   device has                                         what is done
     ============  =================================================  ==================================================
     NEVER         nothing                                            ``begin``, mkfs, ``done``
-    NEVER         anything                                           refused
+    NEVER         our file system                                    ``done``: the ledger is older than the file system
+    NEVER         anything else                                      refused
     FORMATTING    our file system, whole                             ``done``
     FORMATTING    nothing                                            mkfs, ``done``
     FORMATTING    what our own mkfs left when it was interrupted     that is zeroed, mkfs, ``done``
@@ -56,10 +57,11 @@ def prepare(
         if format_state is FormatState.FORMATTED:
             _verify(device, filesystem, volume_id)
         elif format_state is FormatState.NEVER:
-            if not (found := probing.probe(device)).blank:
-                raise _unsafe(device, volume_id, found, "the ledger says that it was never formatted")
-            begin()
-            _make(device, filesystem, volume_id, lock)
+            if not _is_ours(device, filesystem, volume_id):
+                if not (found := probing.probe(device)).blank:
+                    raise _unsafe(device, volume_id, found, "the ledger says that it was never formatted")
+                begin()
+                _make(device, filesystem, volume_id, lock)
             done()
         else:
             _finish(device, filesystem, volume_id, lock)
@@ -115,9 +117,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _verify(device: str, filesystem: Filesystem, volume_id: str) -> None:
+def _is_ours(device: str, filesystem: Filesystem, volume_id: str) -> bool:
     superblock = superblocks.read(device)
-    if superblock is None or (superblock.filesystem, superblock.uuid) != (filesystem, volume_id):
+    return superblock is not None and (superblock.filesystem, superblock.uuid) == (filesystem, volume_id)
+
+
+def _verify(device: str, filesystem: Filesystem, volume_id: str) -> None:
+    if not _is_ours(device, filesystem, volume_id):
         wanted = f"the ledger says that it has the volume's {filesystem}, UUID {volume_id}"
         raise _unsafe(device, volume_id, probing.probe(device), wanted)
 

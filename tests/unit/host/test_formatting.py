@@ -89,12 +89,14 @@ def test_what_is_foreign_is_refused_also_where_a_format_was_begun(tmp_path: Path
     assert devices.digest(device) == before
 
 
-def test_our_own_file_system_is_refused_where_the_ledger_says_never(tmp_path: Path) -> None:
-    device = devices.blank(tmp_path / "device")
-    prepare(device, FormatState.NEVER)
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_the_volumes_own_file_system_is_kept_where_a_restored_ledger_says_never(
+    tmp_path: Path, filesystem: Filesystem
+) -> None:
+    device = devices.blank(tmp_path / "device", SIZES[filesystem])
+    prepare(device, FormatState.NEVER, filesystem)
     before = devices.digest(device)
-    with pytest.raises(UnsafeFormat, match=VOLUME):
-        prepare(device, FormatState.NEVER)
+    assert prepare(device, FormatState.NEVER, filesystem) == [f"done, {filesystem} {VOLUME}"]
     assert devices.digest(device) == before
 
 

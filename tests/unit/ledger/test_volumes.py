@@ -19,6 +19,7 @@ from polly_mesos.errors import (
     WrongState,
 )
 from polly_mesos.ledger import DestroyVolume
+from polly_mesos.ledger.publications import GENERATIONS_OF_AN_EPOCH
 from polly_mesos.model import MB, FormatState, PublicationState, Reclaim, Volume, VolumeKind, VolumeState
 
 if TYPE_CHECKING:
@@ -256,8 +257,6 @@ def test_steps_out_of_order_are_refused(desk: Desk, ready: Volume) -> None:
         with pytest.raises(WrongState, match="attaching"):
             early()
     ledger.attached(ready.id, 1, {})
-    with pytest.raises(WrongState, match="without saying so first"):
-        ledger.formatted(ready.id, 1)
     ledger.unpublished(ready.id, 1)
     assert ledger.attached(ready.id, 1, {"late": True}).state is PublicationState.DETACHING
     with pytest.raises(WrongState, match="detaching"):
@@ -272,6 +271,25 @@ def test_a_formatted_volume_is_never_formatted_again(desk: Desk, ready: Volume) 
     with pytest.raises(WrongState, match="not formatted again"):
         desk.ledger.formatting(ready.id, 1)
     assert desk.ledger.volume(ready.id).format_state is FormatState.FORMATTED
+
+
+def test_a_file_system_that_a_restored_ledger_has_not_heard_of_is_never_made_anew(desk: Desk, ready: Volume) -> None:
+    desk.ledger.publish(ready.id, "a1", "host1")
+    desk.ledger.attached(ready.id, 1, {})
+    assert desk.ledger.formatted(ready.id, 1).format_state is FormatState.FORMATTED
+    with pytest.raises(WrongState, match="not formatted again"):
+        desk.ledger.formatting(ready.id, 1)
+
+
+def test_generations_of_a_later_epoch_are_above_all_of_the_earlier_ones(desk: Desk, ready: Volume) -> None:
+    assert desk.ledger.publish(ready.id, "a1", "host1").generation == 1
+    desk.ledger.unpublished(ready.id, 1)
+    desk.ledger.detached(ready.id, 1)
+    desk.ledger.set_epoch(3)
+    assert desk.ledger.publish(ready.id, "a1", "host1").generation == 2 * GENERATIONS_OF_AN_EPOCH + 1
+    desk.ledger.unpublished(ready.id, 2 * GENERATIONS_OF_AN_EPOCH + 1)
+    desk.ledger.detached(ready.id, 2 * GENERATIONS_OF_AN_EPOCH + 1)
+    assert desk.ledger.publish(ready.id, "a1", "host1").generation == 2 * GENERATIONS_OF_AN_EPOCH + 2
 
 
 def test_a_volume_that_the_platform_has_not_made_is_attached_nowhere(desk: Desk) -> None:
