@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, Field
 
 from polly_mesos.api.context import Half
-from polly_mesos.api.views import AgentView, OperationView, PoolView, VolumeView
+from polly_mesos.api.views import OperationView, PoolView, VolumeView
 from polly_mesos.errors import Conflict, InvalidRequest, Unauthenticated, UnknownAgent, UnknownProfile
 from polly_mesos.model import MB, AgentState, Json, OperationState, Volume, VolumeKind, VolumeState
 from polly_mesos.scheduler.disks import static_owner
@@ -46,12 +46,6 @@ class VolumeRequest(BaseModel):
     size: int = Field(gt=0)
     role: str = Field(min_length=1, pattern=r"^[^*\s]+$")
     agent: str = ""
-
-
-class RegistrationRequest(BaseModel):
-    """An agent whose executor half is started by hand, as ``host:port`` of the agent's API."""
-
-    endpoint: str = Field(pattern=r"^[^\s:]+:\d+$")
 
 
 @router.get("/health")
@@ -149,23 +143,6 @@ def delete_volume(volume_id: str, half: Half) -> VolumeView:
     deleted = half.ledger.delete_volume(volume_id)
     half.controller.look_at(volume_id)
     return VolumeView.of(deleted, half.ledger.publication(volume_id))
-
-
-@router.get("/v1/agents")
-def agents(half: Half) -> list[AgentView]:
-    """The agents that Polly has chosen, and what they lack."""
-    leases = half.ledger.leases()
-    return [
-        AgentView.of(agent, half.ledger.provider(agent.id), [lease for lease in leases if lease.agent == agent.id])
-        for agent in half.ledger.agents().values()
-    ]
-
-
-@router.post("/v1/agents", status_code=201, dependencies=[Operator])
-def register_agent(request: RegistrationRequest, half: Half) -> Json:
-    """Make an agent known whose executor half is started by hand; the answer has its token."""
-    agent = half.register(request.endpoint)
-    return {"agent": agent.id, "token": half.tokens.issue(agent.id)}
 
 
 @router.get("/v1/operations")

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from polly_mesos import __version__
-from polly_mesos.api import admin, agent
+from polly_mesos.api import admin, agent, agents
 from polly_mesos.errors import InvalidRequest, PollyError
 from polly_mesos.scheduler.half import SchedulerHalf
 
@@ -31,6 +31,7 @@ def create_app(half: SchedulerHalf, operator_token: str) -> FastAPI:
     app.state.half = half
     app.state.operator_token = operator_token
     app.include_router(admin.router)
+    app.include_router(agents.router)
     app.include_router(agent.router)
     app.add_exception_handler(PollyError, _polly_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -99,7 +99,10 @@ class VolumeView(BaseModel):
 
 
 class AgentView(BaseModel):
-    """An agent and its executor half. ``leases``: pool -> bytes."""
+    """An agent and its executor half. ``leases``: pool -> bytes.
+
+    ``waits_for``: of an agent that is away, service -> why its host is not fenced there yet.
+    """
 
     id: str
     hostname: str
@@ -112,9 +115,20 @@ class AgentView(BaseModel):
     volume_root: str
     provider: str
     leases: dict[str, int]
+    seen: float
+    draining: bool
+    waits_for: dict[str, str]
 
     @classmethod
-    def of(cls, agent: Agent, provider: Provider | None, leases: Sequence[Lease]) -> AgentView:
+    def of(
+        cls,
+        agent: Agent,
+        provider: Provider | None,
+        leases: Sequence[Lease],
+        *,
+        draining: bool = False,
+        waits_for: Mapping[str, str] | None = None,
+    ) -> AgentView:
         """From the ledger's records."""
         return cls(
             id=agent.id,
@@ -128,6 +142,9 @@ class AgentView(BaseModel):
             volume_root=agent.volume_root,
             provider=provider.id if provider is not None else "",
             leases={lease.pool: lease.size for lease in leases},
+            seen=agent.seen,
+            draining=draining,
+            waits_for=dict(waits_for or {}),
         )
 
 

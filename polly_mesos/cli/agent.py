@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from polly_mesos.cli.client import scheduler_option
-from polly_mesos.cli.records import agent_list, agent_register
+from polly_mesos.cli.records import agent_fence, agent_list, agent_register
 
 
 def _endpoint(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -25,6 +25,7 @@ Examples:
   polly agent register 10.0.0.7:5051 --token-file operator-token > executor-token
   polly agent --agent 10.0.0.7:5051 --scheduler http://10.0.0.2:7979 --token-file executor-token
   polly agent list
+  polly agent fence 10.0.0.7:5051
 """,
 )
 @click.option(
@@ -58,5 +59,6 @@ def agent(context: click.Context, endpoint: str | None, scheduler: str, token_fi
     run_standalone(endpoint, scheduler, token_file, verbose=verbose)
 
 
+agent.add_command(agent_fence)
 agent.add_command(agent_list)
 agent.add_command(agent_register)

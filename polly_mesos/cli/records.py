@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -129,8 +130,38 @@ def agent_list(scheduler: str, output: str) -> None:
         "state": "STATE",
         "leases": "LEASES",
         "problems": "PROBLEMS",
+        "waits_for": "WAITS FOR",
     }
     show(request(scheduler, "GET", "/v1/agents"), columns, output, empty="No agents.")
+
+
+@click.command(
+    "fence",
+    epilog="""\b
+Examples:
+  polly agent fence 10.0.0.7:5051
+  polly agent fence agent-7.example.com --service rack-cinder --yes
+""",
+)
+@click.argument("name")
+@click.option("--service", "services", multiple=True, help="Only from this service; may be given more than once.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@scheduler_option
+@token_option
+@format_option
+def agent_fence(name: str, services: tuple[str, ...], yes: bool, scheduler: str, token_file: Path, output: str) -> None:
+    """Say that the host of an agent which is away cannot write any more, so that others may have its volumes.
+
+    NAME is the agent's id, HOST:PORT or host name. Say so only when the host is powered off or cut off from its
+    storage: two hosts that write to one volume destroy it. Where a platform can prove it, Polly asks the platform and
+    nobody has to say anything.
+    """
+    if not yes:
+        click.confirm(f"Is the host of {name} powered off, or cut off from its storage?", abort=True)
+    path = f"/v1/agents/{quote(name, safe=':')}/fence"
+    fenced = request(scheduler, "POST", path, token_file=token_file, body={"services": list(services)})
+    columns = {"id": "ID", "hostname": "HOST", "endpoint": "ENDPOINT", "state": "STATE", "waits_for": "WAITS FOR"}
+    show([fenced], columns, output, empty="")
 
 
 @click.command("register", epilog="Example:  polly agent register 10.0.0.7:5051 --token-file TOKEN > executor-token")
