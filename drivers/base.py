@@ -271,6 +271,13 @@ class HostDriver(ABC):
     def release(self, attachment: Json) -> None:
         """Let go of the device after unmounting, before the controller side detaches. Succeeds where it is gone."""
 
+    def held(self) -> Mapping[str, Json]:
+        """Device path -> attachment of what this host holds of the service, from the kernel's tables, not from memory.
+
+        An executor that lost its records lets go by it. Empty where a platform leaves nothing on hosts to be read.
+        """
+        return {}
+
     def rescan(self, attachment: Json) -> None:
         """Make the host see a size that the platform has changed."""
 

@@ -217,6 +217,11 @@ class Records:
         except FileNotFoundError:
             return ""
 
+    def held_by(self, host: str) -> list[str]:
+        """The names of all volumes that a host holds, those of other clusters included, in order."""
+        names = (entry.removesuffix(_HOLDER) for entry in os.listdir(self.path) if entry.endswith(_HOLDER))
+        return sorted(name for name in names if self.holder(name) == host)
+
     def hold(self, name: str, host: str) -> None:
         """Give the volume to one host, at most one.
 

@@ -13,6 +13,7 @@ from drivers.base import (
     Capacity,
     ControllerDriver,
     CreateRequest,
+    Fence,
     Page,
     PlatformSnapshot,
     PlatformState,
@@ -20,6 +21,8 @@ from drivers.base import (
     Tags,
 )
 from drivers.directory.settings import DirectorySettings
+from drivers.directory.usage import user_of
+from drivers.fencing import CannotLook, Finding, Sight, look_for_host
 from drivers.records import (
     Record,
     Records,
@@ -49,7 +52,7 @@ class DirectoryController(ControllerDriver):
     Copies are made by ``cp --archive --reflink=auto``, of volumes that no host holds.
     """
 
-    capabilities = frozenset({Capability.SNAPSHOT, Capability.CLONE, Capability.EXPAND})
+    capabilities = frozenset({Capability.SNAPSHOT, Capability.CLONE, Capability.EXPAND, Capability.FENCE})
     page_size = 100
 
     def __init__(self, settings: DirectorySettings, cluster: str) -> None:
@@ -111,7 +114,13 @@ class DirectoryController(ControllerDriver):
         with platform_errors(f"detaching volume {platform_id}"), self._volumes.lock():
             record = self._volumes.find(platform_id)
             if record is not None and record.tags.cluster == self._cluster:
+                if force and self._volumes.holder(platform_id) == host.host:
+                    self._cut_off(platform_id, host.host)
                 self._volumes.let_go(platform_id, host.host)
+
+    def fence(self, host: HostIdentity) -> Fence:
+        with platform_errors(f"looking for {host.host}"):
+            return self._look_for(host.host).as_fence()
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         check_token(token)
@@ -153,6 +162,40 @@ class DirectoryController(ControllerDriver):
                 self._refuse_if_full(size - record.size)
                 self._volumes.store(platform_id, replace(record, size=size, made_with=record.first_size))
         return self.get(platform_id)
+
+    def _look_for(self, host: str) -> Finding:
+        found = look_for_host(self._settings.directory, host)
+        if found.lease is None:
+            return found
+        held = [_data(self._volumes, name) for name in self._volumes.held_by(host)]
+        try:
+            if user := user_of(held, found.lease):
+                return Finding(Sight.THERE, f"{user}, though {host} is gone")
+        except CannotLook as error:
+            return Finding(Sight.UNKNOWN, f"{error}, so nobody knows whether a task of {host} runs")
+        return found
+
+    def _cut_off(self, name: str, host: str) -> None:
+        """Give the volume's directory another path, so that only what has it open already could still write there.
+
+        :raises VolumeInUse: something of the host is there; the directory is where it was
+        """
+        before = _data(self._volumes, name)
+        self._refuse_if_there(name, host)
+        after = before.with_name(f"data.{int(before.suffix[1:] or 0) + 1}")
+        os.rename(before, after)
+        try:
+            self._refuse_if_there(name, host)
+        except BaseException:
+            os.rename(after, before)
+            raise
+        sync_directory(after.parent)
+
+    def _refuse_if_there(self, name: str, host: str) -> None:
+        if (found := self._look_for(host)).sight is Sight.THERE:
+            raise VolumeInUse(
+                f"volume {name} is not taken from {host}: {found.reason}", remedy="end that first, then try again"
+            )
 
     def _make_from(self, records: Records, name: str, source: str, request: CreateRequest) -> PlatformVolume:
         self._check(request)
@@ -287,7 +330,9 @@ class DirectoryController(ControllerDriver):
 
 
 def _data(records: Records, name: str) -> Path:
-    return records.path / name / "data"
+    """Where the files are: ``data``, and after the volume was taken from its n-th host by force ``data.n``."""
+    volume = records.path / name
+    return next(volume.glob("data.*"), volume / "data")
 
 
 def _part(records: Records, name: str) -> Path:

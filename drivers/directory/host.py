@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivers.base import HostDriver
+from drivers.hosts import announce, wait_until_held
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
@@ -34,6 +35,7 @@ class DirectoryHost(HostDriver):
                 f"this host does not see the directory service's directory {self._directory}",
                 remedy="mount it here at the same path as on the scheduler's machine",
             )
+        announce(self._directory, self._node)
         return HostIdentity(self._node, self._zone)
 
     def locate(self, attachment: Json, timeout: float) -> str:
@@ -46,6 +48,8 @@ class DirectoryHost(HostDriver):
                     remedy=f"mount {self._directory} here at the same path as on the scheduler's machine",
                 )
             time.sleep(_POLL)
+        announce(self._directory, self._node)
+        wait_until_held(f"{os.path.dirname(data)}.holder", self._node, deadline)
         return data
 
     def release(self, attachment: Json) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from drivers.base import (
     Capacity,
     ControllerDriver,
     CreateRequest,
+    Fence,
     Page,
     PlatformSnapshot,
     PlatformState,
     PlatformVolume,
     Tags,
 )
+from drivers.fencing import Finding, Sight, look_for_host
+from drivers.loop.devices import SYSFS, locked, possible_user
 from drivers.loop.images import allocated_bytes, make_blank, reflink, sparse_copy
 from drivers.loop.settings import LoopSettings
 from drivers.records import (
@@ -117,7 +121,12 @@ class LoopController(ControllerDriver):
         with platform_errors(f"detaching volume {platform_id}"), self._volumes.lock():
             record = self._volumes.find(platform_id)
             if record is not None and record.tags.cluster == self._cluster:
-                self._volumes.let_go(platform_id, host.host)
+                with self._taken_by_force(platform_id, host.host) if force else contextlib.nullcontext():
+                    self._volumes.let_go(platform_id, host.host)
+
+    def fence(self, host: HostIdentity) -> Fence:
+        with platform_errors(f"looking for {host.host}"):
+            return self._look_for(host.host).as_fence()
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         check_token(token)
@@ -163,6 +172,33 @@ class LoopController(ControllerDriver):
                 self._refuse_if_full(growth, counts_as_volume=True)
                 make_blank(image, size)
         return self.get(platform_id)
+
+    def _look_for(self, host: str) -> Finding:
+        found = look_for_host(self._settings.directory, host)
+        if not SYSFS.is_dir():
+            return Finding(Sight.UNKNOWN, f"{SYSFS} is not there, so nobody knows which images are bound")
+        for name in () if found.sight is Sight.THERE else self._volumes.held_by(host):
+            if user := possible_user(str(_image(self._volumes, name))):
+                return Finding(Sight.THERE, f"{user}, a volume that {host} holds")
+        return found
+
+    @contextlib.contextmanager
+    def _taken_by_force(self, name: str, host: str) -> Iterator[None]:
+        """Hold off the volume's host for the length of a block, after making sure that there is nothing of it.
+
+        :raises VolumeInUse: something of the host is there
+        """
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    stack.enter_context(locked(str(_image(self._volumes, name)), wait=False))
+                except BlockingIOError as error:
+                    raise VolumeInUse(f"{host} is binding or releasing volume {name} now") from error
+            if (found := self._look_for(host)).sight is Sight.THERE:
+                raise VolumeInUse(
+                    f"volume {name} is not taken from {host}: {found.reason}", remedy="end that first, then try again"
+                )
+            yield
 
     def _make_from(self, records: Records, name: str, source: str, request: CreateRequest) -> PlatformVolume:
         self._check(request)

@@ -14,7 +14,8 @@ import pytest
 from drivers.base import CreateRequest, PlatformState, PlatformVolume, Tags
 from drivers.loop import DRIVER
 from drivers.loop.controller import LoopController
-from drivers.loop.host import LoopHost, _device_node
+from drivers.loop.devices import device_node
+from drivers.loop.host import LoopHost
 from drivers.loop.settings import LoopSettings
 from polly_mesos.errors import (
     AlreadyExists,
@@ -81,11 +82,13 @@ def xfs(tmp_path: Path) -> Iterator[Path]:
     with open(image, "wb") as file:
         file.truncate(512 * MB)
     subprocess.run(["/sbin/mkfs.xfs", "-q", str(image)], check=True)
+    (tmp_path / "xfs-below.holder").symlink_to(NODE)
     host, attachment = LoopHost({"directory": str(tmp_path)}, NODE), {"image": str(image)}
     mounts.mount(host.locate(attachment, 5.0), str(directory), "xfs")
     yield directory
     mounts.unmount(str(directory))
     host.release(attachment)
+    (tmp_path / "xfs-below.holder").unlink()
 
 
 class TestRoom:
@@ -418,11 +421,11 @@ class TestHost:
         entry = tmp_path / "loop-polly-test"
         entry.mkdir()
         (entry / "dev").write_text("7:1048000\n")
-        device = Path(_device_node(entry))
+        device = Path(device_node(entry))
         try:
             assert device.is_block_device()
             assert device.stat().st_rdev == os.makedev(7, 1048000)
-            assert Path(_device_node(entry)) == device
+            assert Path(device_node(entry)) == device
         finally:
             device.unlink()
 

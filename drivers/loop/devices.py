@@ -1,0 +1,160 @@
+"""The kernel's table of loop devices: which image is bound where.
+
+The kernel keeps a device bound while a mount or a process uses it, even after it was told to let go and after the
+mount was hidden by a lazy unmount: so an image without a device is written by nobody. The requests to the kernel are
+those of ``linux/loop.h``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from polly_mesos.errors import HostError
+
+SYSFS = Path("/sys/block")
+
+_LOOP_GET_STATUS64 = 0x4C05
+_STATUS64_SIZE = 232
+_DEVICE_AND_INODE = struct.Struct("=QQ")
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One line of the table.
+
+    :param entry: the device's directory in /sys/block
+    :param file: the path of the file that is bound, as it was when it was bound
+    """
+
+    entry: Path
+    file: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without its directory."""
+        return os.path.basename(self.file.removesuffix(_DELETED))
+
+
+def bindings() -> list[Binding]:
+    """All devices that are bound now."""
+    found = []
+    for backing in SYSFS.glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            found.append(Binding(backing.parent.parent, backing.read_text().rstrip("\n")))
+    return found
+
+
+def bound_device(image: str) -> str | None:
+    """The loop device that is bound to this very file, not only to one of the same name.
+
+    :raises HostError: the kernel refused to tell
+    """
+    for binding in bindings():
+        if binding.name == os.path.basename(image) and is_bound_to(binding, image):
+            return device_node(binding.entry)
+    return None
+
+
+def is_bound_to(binding: Binding, image: str) -> bool:
+    """Whether it is this very file that is bound, not only one of the same name.
+
+    :raises HostError: the kernel refused to tell
+    """
+    device = device_node(binding.entry)
+    status = bytearray(_STATUS64_SIZE)
+    try:
+        with opened(device) as descriptor:
+            fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, status)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return False
+        raise refused(device, error) from error
+    try:
+        found = os.stat(image)
+    except FileNotFoundError:
+        return binding.file == f"{os.path.realpath(image)}{_DELETED}"
+    return _DEVICE_AND_INODE.unpack_from(status) == (found.st_dev, found.st_ino)
+
+
+def possible_user(image: str) -> str:
+    """What may write to the image now, in words; empty where nothing can.
+
+    Changes nothing, and needs no right to use devices: where only one's name is known, it counts as a user.
+    """
+    for binding in bindings():
+        if binding.name != os.path.basename(image):
+            continue
+        device = f"/dev/{binding.entry.name}"
+        with contextlib.suppress(HostError):
+            if os.path.exists(device) and not is_bound_to(binding, image):
+                continue
+        place = _mount_point(binding.entry)
+        return f"{device} is bound to {image}" + (f" and mounted at {place}" if place else "")
+    return ""
+
+
+def _mount_point(entry: Path) -> str:
+    """Where the device is mounted, in whatever namespace of a process that can be seen; empty where nowhere."""
+    try:
+        number = (entry / "dev").read_text().strip()
+    except OSError:
+        return ""
+    for table in Path("/proc").glob("[0-9]*/mountinfo"):
+        with contextlib.suppress(OSError):
+            for fields in map(str.split, table.read_text().splitlines()):
+                if fields[2] == number:
+                    return f"{fields[4]} (seen by process {table.parent.name})"
+    return ""
+
+
+@contextlib.contextmanager
+def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """A file descriptor for the length of a block."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(image: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold off every other process that would bind or release the image, or take it from its host.
+
+    The lock lives as long as the open file it was taken on, and a bound device keeps its file open: so the file that is
+    locked here is never the one that is bound.
+
+    :raises BlockingIOError: another process has it, and ``wait`` is False
+    """
+    with opened(image) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def device_node(entry: Path) -> str:
+    """The device's path in /dev, made where nobody made it (a container with its own /dev has no udev)."""
+    device = f"/dev/{entry.name}"
+    if not os.path.exists(device):
+        major, minor = (entry / "dev").read_text().strip().split(":")
+        with contextlib.suppress(FileExistsError):
+            os.mknod(device, stat.S_IFBLK | 0o600, os.makedev(int(major), int(minor)))
+    return device
+
+
+def refused(what: str, error: OSError) -> HostError:
+    """The error for what the kernel does not allow."""
+    return HostError(
+        f"the kernel refused {what}: {error}",
+        remedy="run the executor as root, and let Mesos' cgroups/devices isolator allow the loop devices"
+        if error.errno in (errno.EPERM, errno.EACCES)
+        else "look at the kernel's messages with `dmesg`",
+    )

@@ -1,0 +1,339 @@
+"""When a host is proven gone, with real processes, loop devices and mounts: dead is what cannot write any more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.base import CreateRequest, PlatformVolume, Tags
+from drivers.directory import DRIVER as DIRECTORY
+from drivers.directory.controller import DirectoryController
+from drivers.directory.settings import DirectorySettings
+from drivers.hosts import Machine
+from drivers.loop import DRIVER as LOOP
+from drivers.loop.controller import LoopController
+from drivers.loop.host import LoopHost
+from drivers.loop.settings import LoopSettings
+from polly_mesos.errors import DeviceNotFound, VolumeInUse
+from polly_mesos.executor.host import mounts
+from polly_mesos.model import MB, Filesystem, HostIdentity, Json
+from tests.drivers.hosts import HostProcesses
+from tests.leftovers import require_root
+
+OTHER = HostIdentity("192.0.2.2:1")
+
+HOLDS_OPEN = """
+import sys
+file = open(sys.argv[1] + "/held-open", "a")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+WRITES_NOW_AND_THEN = """
+import sys, time
+print("ready", flush=True)
+while True:
+    with open(sys.argv[1] + "/log", "a") as file:
+        file.write("x")
+    time.sleep(0.001)
+"""
+
+
+def request(filesystem: Filesystem) -> CreateRequest:
+    token = str(uuid.uuid4())
+    return CreateRequest(token, 16 * MB, Tags("test", token, "gold"), filesystem=filesystem)
+
+
+class TestDirectory:
+    """Any user's processes can be looked at by that user."""
+
+    @pytest.fixture
+    def controller(self, tmp_path: Path) -> DirectoryController:
+        return DirectoryController(DirectorySettings(str(tmp_path / "platform")), "test")
+
+    @pytest.fixture
+    def host(self, tmp_path: Path, controller: DirectoryController) -> Iterator[HostProcesses]:
+        with HostProcesses(DIRECTORY, tmp_path / "platform", tmp_path / "agent") as host:
+            yield host
+
+    @pytest.fixture
+    def volume(self, controller: DirectoryController) -> PlatformVolume:
+        return controller.create(request(Filesystem.NONE))
+
+    def held(self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses) -> str:
+        return host.locate(controller.attach(volume.id, HostIdentity(host.node)))
+
+    def test_a_host_without_power_is_gone_and_its_volume_can_be_taken(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        data = Path(self.held(controller, volume, host))
+        (data / "file").write_text("kept")
+        host.power_off()
+        fence = controller.fence(HostIdentity(host.node))
+        assert fence.proven, fence.reason
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert controller.get(volume.id).attached_to == ()
+        moved = Path(controller.attach(volume.id, OTHER)["data"])
+        assert (moved / "file").read_text() == "kept"
+
+    def test_who_knows_only_the_old_path_writes_nowhere(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        old = self.held(controller, volume, host)
+        host.power_off()
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        with pytest.raises(FileNotFoundError):
+            Path(old, "late").write_text("late")
+        again = controller.attach(volume.id, HostIdentity(host.node))
+        assert again["data"] != old
+        assert os.listdir(again["data"]) == []
+
+    def test_a_dead_executor_beside_a_living_agent_is_no_dead_host(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        self.held(controller, volume, host)
+        host.kill(host.executor)
+        assert not controller.fence(HostIdentity(host.node)).proven
+        with pytest.raises(VolumeInUse, match="agent"):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert controller.get(volume.id).attached_to == (host.node,)
+
+    @pytest.mark.parametrize("program", [HOLDS_OPEN, WRITES_NOW_AND_THEN])
+    def test_a_task_that_outlives_its_agent_is_seen(
+        self, program: str, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        data = self.held(controller, volume, host)
+        task = host.task(program, data, told_sandbox=True)
+        host.kill(host.executor, host.agent)
+        fence = controller.fence(HostIdentity(host.node))
+        assert not fence.proven
+        assert f"process {task.pid}" in fence.reason
+        with pytest.raises(VolumeInUse, match=f"process {task.pid}"):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert Path(data).is_dir()
+        host.kill(task)
+        assert controller.fence(HostIdentity(host.node)).proven
+
+    def test_a_process_that_hides_that_it_is_a_task_is_seen_by_what_it_has_open(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        task = host.task(HOLDS_OPEN, self.held(controller, volume, host))
+        host.kill(host.executor, host.agent)
+        assert f"process {task.pid} uses" in controller.fence(HostIdentity(host.node)).reason
+
+    @pytest.mark.root
+    def test_a_bind_mount_in_a_namespace_of_its_own_is_seen(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        require_root()
+        data = self.held(controller, volume, host)
+        script = f"mount --bind {data} /mnt && echo ready && exec cat"
+        inside = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env={"PATH": os.environ["PATH"]},
+        )
+        with inside:
+            try:
+                assert inside.stdout is not None
+                assert inside.stdout.readline() == "ready\n"
+                host.power_off()
+                fence = controller.fence(HostIdentity(host.node))
+                assert not fence.proven
+                assert f"process {inside.pid}" in fence.reason
+            finally:
+                inside.kill()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("nothing_left")
+class TestLoop:
+    """The kernel's loop table knows every writer."""
+
+    @pytest.fixture
+    def controller(self, tmp_path: Path) -> LoopController:
+        return LoopController(LoopSettings(str(tmp_path / "platform")), "test")
+
+    @pytest.fixture
+    def host(self, tmp_path: Path, controller: LoopController) -> Iterator[HostProcesses]:
+        with HostProcesses(LOOP, tmp_path / "platform", tmp_path / "agent") as host:
+            yield host
+
+    @pytest.fixture
+    def volume(self, controller: LoopController, host: HostProcesses, tmp_path: Path) -> Iterator[PlatformVolume]:
+        volume = controller.create(request(Filesystem.EXT4))
+        yield volume
+        host.power_off()
+        mounts.unmount(str(tmp_path / "target"))
+        LoopHost({"directory": str(tmp_path / "platform")}, host.node).release(
+            {"image": str(tmp_path / "platform" / "volumes" / f"{volume.id}.img")}
+        )
+        for holder in controller.get(volume.id).attached_to:
+            controller.detach(volume.id, HostIdentity(holder))
+        controller.delete(volume.id)
+
+    @pytest.fixture
+    def mounted(
+        self, controller: LoopController, host: HostProcesses, volume: PlatformVolume, tmp_path: Path
+    ) -> Callable[[], tuple[Json, str]]:
+        def mount() -> tuple[Json, str]:
+            attachment = controller.attach(volume.id, HostIdentity(host.node))
+            device = host.locate(attachment)
+            subprocess.run(["mkfs.ext4", "-q", device], check=True)
+            (tmp_path / "target").mkdir()
+            mounts.mount(device, str(tmp_path / "target"), "ext4")
+            return attachment, device
+
+        return mount
+
+    def test_a_host_without_power_is_gone_once_the_kernel_holds_nothing_of_it(
+        self,
+        controller: LoopController,
+        host: HostProcesses,
+        volume: PlatformVolume,
+        mounted: Callable[[], tuple[Json, str]],
+        tmp_path: Path,
+    ) -> None:
+        attachment, device = mounted()
+        host.power_off()
+        still_mounted = controller.fence(HostIdentity(host.node))
+        assert not still_mounted.proven
+        assert device in still_mounted.reason
+        assert str(tmp_path / "target") in still_mounted.reason
+        with pytest.raises(VolumeInUse, match=device):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
+        mounts.unmount(str(tmp_path / "target"))
+        assert device in controller.fence(HostIdentity(host.node)).reason
+        LoopHost({"directory": str(tmp_path / "platform")}, host.node).release(attachment)
+        gone = controller.fence(HostIdentity(host.node))
+        assert gone.proven, gone.reason
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        controller.attach(volume.id, OTHER)
+
+    def test_a_mount_that_was_hidden_and_is_still_written_to_is_seen(
+        self,
+        controller: LoopController,
+        host: HostProcesses,
+        mounted: Callable[[], tuple[Json, str]],
+        tmp_path: Path,
+    ) -> None:
+        attachment, device = mounted()
+        task = host.task(HOLDS_OPEN, str(tmp_path / "target"))
+        subprocess.run(["umount", "--lazy", str(tmp_path / "target")], check=True)
+        subprocess.run(["losetup", "--detach", device], check=True)
+        host.kill(host.executor, host.agent)
+        assert device in controller.fence(HostIdentity(host.node)).reason
+        host.kill(task)
+        LoopHost({"directory": str(tmp_path / "platform")}, host.node).release(attachment)
+        assert controller.fence(HostIdentity(host.node)).proven
+
+    @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+    @pytest.mark.parametrize("who", ["agent", "executor"])
+    def test_one_stopped_or_killed_process_is_no_dead_host(
+        self, who: str, number: signal.Signals, controller: LoopController, host: HostProcesses, volume: PlatformVolume
+    ) -> None:
+        process: subprocess.Popen[str] = getattr(host, who)
+        process.send_signal(number)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        fence = controller.fence(HostIdentity(host.node))
+        assert not fence.proven
+        assert host.node in fence.reason
+
+    def test_both_stopped_are_no_dead_host(self, controller: LoopController, host: HostProcesses) -> None:
+        for process in (host.agent, host.executor):
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert not controller.fence(HostIdentity(host.node)).proven
+
+    def test_a_restarted_executor_stands_for_its_host(self, controller: LoopController, host: HostProcesses) -> None:
+        first = host.executor
+        host.restart_executor()
+        host.kill(first, host.agent)
+        assert f"process {host.executor.pid}" in controller.fence(HostIdentity(host.node)).reason
+        host.power_off()
+        assert controller.fence(HostIdentity(host.node)).proven
+
+    def test_a_late_host_cannot_bind_what_was_taken_from_it(
+        self, controller: LoopController, host: HostProcesses, volume: PlatformVolume, tmp_path: Path
+    ) -> None:
+        attachment = controller.attach(volume.id, HostIdentity(host.node))
+        host.power_off()
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        late = LoopHost({"directory": str(tmp_path / "platform")}, host.node)
+        with pytest.raises(DeviceNotFound, match="does not say"):
+            late.locate(attachment, 0.05)
+        controller.attach(volume.id, OTHER)
+        with pytest.raises(VolumeInUse, match=OTHER.host):
+            late.locate(attachment, 5.0)
+
+
+class TestLease:
+    """What a host wrote of itself decides what can be seen of it."""
+
+    @pytest.fixture
+    def controller(self, tmp_path: Path) -> DirectoryController:
+        return DirectoryController(DirectorySettings(str(tmp_path / "platform")), "test")
+
+    @pytest.fixture
+    def change_lease(self, tmp_path: Path, controller: DirectoryController) -> Callable[..., HostIdentity]:
+        def change(**fields: object) -> HostIdentity:
+            with HostProcesses(DIRECTORY, tmp_path / "platform", tmp_path / "agent") as host:
+                pass
+            path = tmp_path / "platform" / "hosts" / f"{host.node}.lease"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+            return HostIdentity(host.node)
+
+        return change
+
+    def test_a_host_that_never_came_is_not_known_to_be_gone(self, controller: DirectoryController) -> None:
+        fence = controller.fence(OTHER)
+        assert not fence.proven
+        assert "never wrote" in fence.reason
+
+    def test_a_machine_that_restarted_is_gone(
+        self, controller: DirectoryController, change_lease: Callable[..., HostIdentity]
+    ) -> None:
+        if not Path("/etc/machine-id").exists():
+            pytest.skip("this machine has no /etc/machine-id, so it cannot be told from others")
+        fence = controller.fence(change_lease(boot="before"))
+        assert fence.proven, fence.reason
+        assert "restarted" in fence.reason
+
+    @pytest.mark.parametrize("field", ["id", "hostname", "product"])
+    def test_another_machine_cannot_be_seen(
+        self,
+        field: str,
+        controller: DirectoryController,
+        change_lease: Callable[..., HostIdentity],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        here = {"id": "this", "hostname": "this", "product": "this"}
+        monkeypatch.setattr("drivers.fencing.this_machine", lambda: Machine(**here))
+        fence = controller.fence(change_lease(boot="another", machine={**here, field: "other"}))
+        assert not fence.proven
+        assert "another machine" in fence.reason
+
+    def test_a_process_in_a_namespace_that_is_not_ours_is_not_known_to_be_gone(
+        self,
+        controller: DirectoryController,
+        change_lease: Callable[..., HostIdentity],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("drivers.fencing._INITIAL_PID_NAMESPACE", "pid:[0]")
+        fence = controller.fence(change_lease(pid_namespace="pid:[1]"))
+        assert not fence.proven
+        assert "namespace" in fence.reason
+
+    def test_a_later_process_of_the_same_number_is_another(
+        self, controller: DirectoryController, change_lease: Callable[..., HostIdentity]
+    ) -> None:
+        assert controller.fence(change_lease(pid=os.getpid())).proven
