@@ -42,6 +42,15 @@ def check_writable(hierarchy: Path) -> None:
     probe.rmdir()
 
 
+def processes(name: str) -> list[int]:
+    """The processes in a group and the groups below it, in any hierarchy; none where it is absent."""
+    found: set[int] = set()
+    for hierarchy in hierarchies():
+        for directory in _deepest_first(hierarchy / name):
+            found.update(_members(directory))
+    return sorted(found)
+
+
 def remove(name: str, *, seconds: float = 10.0) -> None:
     """Kill what runs in a group and the groups below it, in every hierarchy, and remove them. Absent is fine.
 
@@ -68,14 +77,20 @@ def _deepest_first(group: Path) -> Iterator[Path]:
 
 
 def _empty(group: Path) -> None:
-    # a group vanishes under our hands where Mesos or the kernel was quicker
-    with suppress(FileNotFoundError, ProcessLookupError):
-        processes = [int(line) for line in (group / "cgroup.procs").read_text().split()]
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    members = _members(group)
+    for process in members:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    with suppress(FileNotFoundError):
         state = group / "freezer.state"
-        if processes and state.exists():
+        if members and state.exists():
             state.write_text("THAWED")  # the frozen do not die
     with suppress(OSError):  # busy until the last process is gone: the caller comes again
         group.rmdir()
+
+
+def _members(group: Path) -> list[int]:
+    # a group vanishes under our hands where Mesos or the kernel was quicker
+    with suppress(OSError):
+        return [int(line) for line in (group / "cgroup.procs").read_text().split()]
+    return []

@@ -5,45 +5,55 @@
     cluster = LocalCluster(Path("/tmp/mesos"), agents=2)
     cluster.up()
     cluster.master                # "127.0.0.1:21750"
-    cluster.agents[0].kill()      # as if the host's power went
+    cluster.agents[0].kill()      # the agent's process alone; power_off() takes all that runs on its host
     cluster.agents[0].start()     # the same agent, with its state
-    cluster.down()                # no process, mount or control group is left
+    cluster.master_node.pause()   # the master answers nothing
+    cluster.cut("master", "agent-1")  # with network="namespaces"
+    cluster.down()                # no process, mount, control group or namespace is left
 
 In the directory: ``master/`` and ``agents/<name>/`` with ``log``, ``work/`` (Mesos' work directory, with the sandboxes)
-and ``run/``; ``launcher/``; ``volumes/``; ``cluster.json`` while it is up. ``down`` leaves the logs and sandboxes for
-whoever wants to look; the next ``up`` begins anew.
+and ``run/``; ``zookeeper/`` with its log and data; ``launcher/``; ``volumes/``; ``cluster.json`` while it is up.
+``down`` leaves the logs and sandboxes for whoever wants to look; the next ``up`` begins anew.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from polly_mesos.errors import ConfigurationError, LocalMesosError, UnknownAgent
-from polly_mesos.mesos.local import cgroups
+from polly_mesos.errors import ConfigurationError, LocalMesosError
+from polly_mesos.mesos.local import lifecycle
 from polly_mesos.mesos.local.agent import LocalAgent
 from polly_mesos.mesos.local.isolation import Isolation, Wanted, check_wanted, prepare_isolation
 from polly_mesos.mesos.local.launcher import write_launcher
-from polly_mesos.mesos.local.layout import MASTER, Layout
+from polly_mesos.mesos.local.layout import MASTER, ZOOKEEPER, Layout
 from polly_mesos.mesos.local.locking import exclusive
-from polly_mesos.mesos.local.master_api import registered_agents, registration
-from polly_mesos.mesos.local.mounts import mounts_below, unmount
+from polly_mesos.mesos.local.master_api import registered_agents
+from polly_mesos.mesos.local.network import MOST_AGENTS, SCHEDULER, Network, check_places, check_possible, free_subnet
+from polly_mesos.mesos.local.nodes import LocalMaster, LocalNode
 from polly_mesos.mesos.local.package import Mesos, ensure_mesos
 from polly_mesos.mesos.local.plan import Wishes, plan
 from polly_mesos.mesos.local.ports import free_ports
-from polly_mesos.mesos.local.processes import kill_marked, spawn
 from polly_mesos.mesos.local.progress import Progress, Step, ignore
 from polly_mesos.mesos.local.record import Node, Record, load, save
-from polly_mesos.mesos.local.status import AgentStatus, ClusterStatus
+from polly_mesos.mesos.local.status import ClusterStatus, status_of
+from polly_mesos.mesos.local.zookeeper import find_java, master_url
 
-READY_SECONDS = 60.0
-_LOG_TAIL_LINES = 15
-_LOG_LINE_LENGTH = 500
+NetworkKind = Literal["host", "namespaces"]
+
+QUICK_FAILURES: Mapping[str, str] = {
+    "MESOS_AGENT_PING_TIMEOUT": "1secs",
+    "MESOS_MAX_AGENT_PING_TIMEOUTS": "4",
+    "MESOS_EXECUTOR_REREGISTRATION_TIMEOUT": "4secs",
+}
+"""An ``environment`` for tests of failures: master and agents miss each other within seconds, not within 75.
+
+Mesos allows no less than 10 minutes for agents to come back to a new master (``--agent_reregister_timeout``)."""
+
 _PORT_TAKEN = "Address already in use"
 
 
@@ -56,7 +66,9 @@ class LocalCluster:
     :param isolation: ``linux``, ``posix`` or ``auto`` (see :mod:`.isolation`)
     :param agent_resources: of each agent, in Mesos' notation; sizes in MiB
     :param environment: further Mesos flags as ``MESOS_<FLAG>``, or variables for all executors; they win over ours
-    :param ip: the address that all servers listen on
+    :param ip: the address that all servers listen on; not for namespaces, which have addresses of their own
+    :param zookeeper: start a ZooKeeper too, which elects the master and by which the agents find it
+    :param network: ``namespaces`` gives every node an address of its own, so that links can be cut (needs root)
     :raises ConfigurationError: an argument is out of range
 
     The arguments after ``directory`` count for :meth:`up`; everything else is about the cluster that is up there.
@@ -72,14 +84,21 @@ class LocalCluster:
         agent_resources: str = "cpus:4;mem:4096;disk:10240",
         environment: Mapping[str, str] | None = None,
         ip: str = "127.0.0.1",
+        zookeeper: bool = False,
+        network: NetworkKind = "host",
     ) -> None:
         check_wanted(isolation)
-        _check_range("agents", agents, 0, 1000)
+        _check_range("agents", agents, 0, MOST_AGENTS if network == "namespaces" else 1000)
         _check_range("port", port, 0, 65535)
+        if network not in ("host", "namespaces"):
+            raise ConfigurationError(
+                f"there is no network {network!r}", remedy="choose host or namespaces", field="network", value=network
+            )
         # the kernel's mount table knows real paths only
         self.layout = Layout(Path(directory).expanduser().resolve())
-        self._count, self._port, self._wanted = agents, port, isolation
-        self._wishes = Wishes(ip, agent_resources, dict(environment or {}))
+        self._count, self._port, self._isolation = agents, port, isolation
+        self._ip, self._resources, self._environment = ip, agent_resources, dict(environment or {})
+        self._zookeeper, self._network = zookeeper, network
 
     # ---- what is there
 
@@ -90,17 +109,37 @@ class LocalCluster:
 
     @property
     def ip(self) -> str:
-        """The address that the servers listen on."""
+        """This machine's address, as the cluster's nodes see it: where a scheduler for them listens.
+
+        :raises LocalMesosError: the cluster is not up (this goes for all properties)
+        """
         return self._up().ip
 
     @property
     def master(self) -> str:
-        """``host:port`` of the master.
+        """``host:port`` of the master."""
+        return self._up().master.endpoint
 
-        :raises LocalMesosError: the cluster is not up (this goes for all properties)
-        """
+    @property
+    def master_url(self) -> str:
+        """Where schedulers find the master: ``zk://host:port/mesos`` with a ZooKeeper, else ``host:port``."""
         record = self._up()
-        return f"{record.ip}:{record.master.port}"
+        return master_url(record.zookeeper.endpoint) if record.zookeeper else record.master.endpoint
+
+    @property
+    def master_node(self) -> LocalMaster:
+        """The master's process."""
+        return LocalMaster(self, MASTER)
+
+    @property
+    def zookeeper_node(self) -> LocalNode:
+        """ZooKeeper's process.
+
+        :raises LocalMesosError: the cluster has none
+        """
+        if self._up().zookeeper is None:
+            raise LocalMesosError("this local Mesos has no ZooKeeper", remedy="start one with --zookeeper")
+        return LocalNode(self, ZOOKEEPER)
 
     @property
     def agents(self) -> list[LocalAgent]:
@@ -133,213 +172,179 @@ class LocalCluster:
 
         :raises UnknownAgent: there is none of that name
         """
-        return LocalAgent(self, self.node(name).name)
+        return LocalAgent(self, self._up().agent(name).name)
 
     def node(self, name: str) -> Node:
-        """What is recorded of an agent.
+        """What is recorded of a node.
 
         :raises UnknownAgent: there is none of that name
         """
-        return _find(self._up(), name)
+        return self._up().node(name)
 
     def status(self) -> ClusterStatus:
         """What is there at the moment; also where nothing is."""
         record = load(self.layout.record)
         if record is None:
             return ClusterStatus(self.directory, up=False)
-        known = registered_agents(record.ip, record.master.port) or {}
-        return ClusterStatus(
-            self.directory,
-            up=True,
-            master=f"{record.ip}:{record.master.port}",
-            pid=record.master.process.pid if record.master.process else 0,
-            alive=_runs(record.master),
-            isolation=record.isolation.kind,
-            isolation_reason=record.isolation.reason,
-            agents=tuple(
-                AgentStatus(
-                    name=node.name,
-                    endpoint=f"{record.ip}:{node.port}",
-                    pid=node.process.pid if node.process else 0,
-                    alive=_runs(node),
-                    registered=registration(known.get(node.port)) is not None,
-                    agent_id=known[node.port]["id"] if node.port in known else "",
-                    log=self.layout.log(node.name),
-                )
-                for node in record.agents
-            ),
-        )
+        return status_of(record, self.layout, registered_agents(record.master) or {})
 
     # ---- up and down
 
     def up(self, progress: Progress | None = None) -> None:
-        """Start the master and the agents, and wait until all are registered. Whatever fails, nothing stays running.
+        """Start all nodes, and wait until all agents are registered. Whatever fails, nothing stays running.
 
         :param progress: told each step; the first time, Mesos is downloaded
         :raises LocalMesosError: a cluster is up in this directory already; a process ended at once (with the end of its
-            log) or was not ready in time
+            log) or was not ready in time; what a ZooKeeper or namespaces need is not there
         :raises DownloadFailed: see :func:`.package.ensure_mesos`
         :raises UnsupportedPlatform: see there
         """
         tell = progress or ignore
+        java = find_java() if self._zookeeper else ""
+        if self._network == "namespaces":
+            check_possible()
         mesos = ensure_mesos(tell)
-        with self._changing():
+        with self._lock():
             old = load(self.layout.record)
-            if old is not None and any(_runs(node) for node in old.nodes):
+            if old is not None and any(node.runs for node in old.nodes):
                 raise LocalMesosError(
                     f"a local Mesos is up in {self.directory} already",
                     remedy=f"use it, run `polly local down --dir {self.directory}`, or choose another directory",
                 )
             if old is not None:
-                self._remove(old)
+                lifecycle.remove(self.layout, old)
             tell(Step("Preparing the isolation"))
             isolation = self._prepare_directory(mesos)
             tell(Step(isolation.reason))
-            tell(Step(f"Starting the master and {self._count} agent{'' if self._count == 1 else 's'}"))
-            self._start_all(mesos, isolation)
+            with_zookeeper = " with a ZooKeeper" if java else ""
+            tell(Step(f"Starting the master{with_zookeeper} and {self._count} agent{'' if self._count == 1 else 's'}"))
+            self._start_all(mesos, isolation, java)
             tell(Step(f"The Mesos master listens on {self.master}"))
 
     def down(self) -> None:
-        """End all processes, tasks included, and remove mounts and control groups. Nothing happens where none is up.
+        """End all processes, tasks included, and remove mounts, control groups and namespaces. Nothing happens where
+        none is up.
 
         :raises LocalMesosError: something could not be ended; run it again then
         """
         if not self.directory.exists():
             return
-        with self._changing():
+        with self._lock():
             record = load(self.layout.record)
             if record is not None:
-                self._remove(record)
+                lifecycle.remove(self.layout, record)
             # also what a start left that was killed before it could record anything
-            self._unmount()
+            lifecycle.unmount_all(self.layout)
 
     def _prepare_directory(self, mesos: Mesos) -> Isolation:
         """Clear what an earlier cluster left, write the launcher directory, choose the isolation and mount for it."""
-        self._unmount()
-        for old in (self.layout.home(MASTER), self.layout.agents, self.layout.launcher):
+        lifecycle.unmount_all(self.layout)
+        for old in (
+            *(self.layout.home(MASTER), self.layout.home(ZOOKEEPER)),
+            *(self.layout.agents, self.layout.launcher),
+        ):
             shutil.rmtree(old, ignore_errors=True)
         for directory in (self.layout.launcher, self.layout.volumes, self.layout.freezer):
             directory.mkdir(parents=True, exist_ok=True)
         write_launcher(self.layout.launcher, mesos.libraries)
         try:
-            return prepare_isolation(self._wanted, volumes=self.layout.volumes, freezer=self.layout.freezer)
+            return prepare_isolation(self._isolation, volumes=self.layout.volumes, freezer=self.layout.freezer)
         except BaseException:
-            self._unmount()
+            lifecycle.unmount_all(self.layout)
             raise
 
-    def _start_all(self, mesos: Mesos, isolation: Isolation) -> None:
+    def _start_all(self, mesos: Mesos, isolation: Isolation, java: str) -> None:
         attempts = 1 if self._port else 3
         while True:
             attempts -= 1
-            ports = free_ports(self._wishes.ip, self._count + 1)
-            record = plan(
-                self.layout,
-                mesos.library,
-                isolation,
-                self._wishes,
-                master_port=self._port or ports[0],
-                agent_ports=ports[1:],
-                inherited=os.environ,
-            )
+            record = self._plan(mesos, isolation, java)
             save(record, self.layout.record)
             try:
+                if record.subnet:
+                    Network(record.id, record.subnet).create([node.name for node in record.nodes])
                 for node in record.nodes:
-                    self._spawn(record, node)
-                self._wait_ready(record, record.agents, {})
+                    lifecycle.start_node(self.layout, record, node)
+                    if node is record.zookeeper:
+                        lifecycle.wait_zookeeper(self.layout, node)
+                lifecycle.wait_ready(self.layout, record, record.agents)
             except LocalMesosError as error:
-                self._end_processes(record)
-                if attempts and _PORT_TAKEN in error.message:
+                lifecycle.end_processes(self.layout, record)
+                if attempts and _PORT_TAKEN in error.message and not record.subnet:
                     continue
-                self._remove(record)
+                lifecycle.remove(self.layout, record)
                 raise
             except BaseException:
-                self._remove(record)
+                lifecycle.remove(self.layout, record)
                 raise
             return
 
-    def _remove(self, record: Record) -> None:
-        """Everything of a cluster but its logs and sandboxes; each step is fine where it was done before."""
-        self._end_processes(record)
-        self._unmount()
-        self.layout.record.unlink(missing_ok=True)
+    def _plan(self, mesos: Mesos, isolation: Isolation, java: str) -> Record:
+        subnet = free_subnet() if self._network == "namespaces" else ""
+        # in its namespace each node has all ports; different ones name the agents' volume directories
+        master_port, zookeeper_port, *agent_ports = free_ports("127.0.0.1" if subnet else self._ip, self._count + 2)
+        return plan(
+            self.layout,
+            mesos.library,
+            isolation,
+            Wishes(self._ip, self._resources, self._environment, java, subnet),
+            master_port=self._port or master_port,
+            zookeeper_port=zookeeper_port,
+            agent_ports=agent_ports,
+            inherited=os.environ,
+        )
 
-    def _end_processes(self, record: Record) -> None:
-        for node in record.nodes:
-            if node.process:
-                node.process.end(signal.SIGKILL)
-        for agent in record.agents:
-            cgroups.remove(record.cgroup(agent.name))
-        kill_marked(record.id, self.layout.directory)
+    def wait_registered(self) -> None:
+        """Wait until the master leads, and all agents that run, and are not paused, are registered with it.
 
-    def _unmount(self) -> None:
-        """Unmount all in our own subdirectories: Mesos' work directories and sandboxes, volumes, the freezer."""
-        for directory in (self.layout.agents, self.layout.volumes, self.layout.freezer):
-            for mount in mounts_below(directory):
-                # a shared mount's unmounting may have taken this one with it
-                with suppress(FileNotFoundError):
-                    unmount(mount.target)
-
-    # ---- one agent
-
-    def start_agent(self, name: str) -> None:
-        """See :meth:`LocalAgent.start`."""
-        with self._changing():
-            record = self._up()
-            node = _find(record, name)
-            if _runs(node):
-                return
-            before = registered_agents(record.ip, record.master.port) or {}
-            self._spawn(record, node)
-            self._wait_ready(record, [node], {node.port: registration(before.get(node.port))})
-
-    def end_agent(self, name: str, number: signal.Signals) -> None:
-        """See :meth:`LocalAgent.stop` and :meth:`LocalAgent.kill`."""
-        with self._changing():
-            node = _find(self._up(), name)
-            if node.process:
-                node.process.end(number)
-
-    def _spawn(self, record: Record, node: Node) -> None:
-        self.layout.home(node.name).mkdir(parents=True, exist_ok=True)
-        try:
-            node.process = spawn(node.command, node.environment, self.layout.log(node.name))
-        except OSError as error:
-            raise LocalMesosError(f"{node.name} cannot be started: {error}") from error
-        save(record, self.layout.record)
-
-    def _wait_ready(self, record: Record, agents: list[Node], before: Mapping[int, object]) -> None:
-        """Until the master knows the agents (again).
-
-        :param before: by port, the registration that is no news
+        :raises LocalMesosError: it took more than a minute, or the master does not run
         """
+        record = self._up()
+        running = [node for node in record.agents if node.process and node.runs and not node.process.paused()]
+        lifecycle.wait_ready(self.layout, record, running)
 
-        def ready() -> bool:
-            for node in [record.master, *agents]:
-                if not _runs(node):
-                    raise LocalMesosError(
-                        f"{node.name} ended while it was starting:\n{self._log_end(node)}",
-                        remedy=f"its log is {self.layout.log(node.name)}",
-                    )
-            known = registered_agents(record.ip, record.master.port)
-            if known is None:
-                return False
-            now = [(registration(known.get(node.port)), before.get(node.port)) for node in agents]
-            return all(current is not None and current != old for current, old in now)
-
-        if not _wait(ready, READY_SECONDS):
-            slow = "\n".join(f"{node.name}: {self._log_end(node)}" for node in [record.master, *agents])
-            raise LocalMesosError(f"the local Mesos was not ready after {READY_SECONDS:.0f} s:\n{slow}")
-
-    def _log_end(self, node: Node) -> str:
-        lines = self.layout.log(node.name).read_text(errors="replace").splitlines()
-        # an agent that starts writes all its flags into one line
-        return "\n".join(line[:_LOG_LINE_LENGTH] for line in lines[-_LOG_TAIL_LINES:])
-
-    # ---- the record
+    # ---- links, with network="namespaces"
 
     @property
-    def _file(self) -> Path:
-        return self.directory / "cluster.json"
+    def places(self) -> list[str]:
+        """What links are between: ``scheduler`` (this machine), ``master``, ``zookeeper`` and the agents."""
+        return [SCHEDULER, *(node.name for node in self._up().nodes)]
+
+    def cut(self, one: str, other: str) -> None:
+        """Lose all that two places send to each other, on open connections as on new ones, without any error for them.
+
+        :raises LocalMesosError: the cluster is up without namespaces
+        :raises ConfigurationError: one is no place of it, or they are the same
+        """
+        check_places((one, other), self.places)
+        self._links().cut(one, other)
+
+    def heal(self, one: str, other: str) -> None:
+        """End :meth:`cut`; where the link is whole nothing happens. Raises the same errors."""
+        check_places((one, other), self.places)
+        self._links().heal(one, other)
+
+    def heal_all(self) -> None:
+        """End every :meth:`cut`.
+
+        :raises LocalMesosError: the cluster is up without namespaces
+        """
+        for one, other in self.cuts():
+            self._links().heal(one, other)
+
+    def cuts(self) -> list[tuple[str, str]]:
+        """The links that are cut at the moment, each once.
+
+        :raises LocalMesosError: the cluster is up without namespaces
+        """
+        return self._links().cuts(self.places)
+
+    def _links(self) -> Network:
+        record = self._up()
+        if not record.subnet:
+            raise LocalMesosError("this local Mesos has no links to cut", remedy="start it with network namespaces")
+        return Network(record.id, record.subnet)
+
+    # ---- the record
 
     def _up(self) -> Record:
         record = load(self.layout.record)
@@ -350,26 +355,20 @@ class LocalCluster:
         return record
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[Record]:
+        """The record of the cluster that is up, while nobody else changes it; for this package's own nodes."""
+        with self._lock():
+            yield self._up()
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
         self.directory.mkdir(parents=True, exist_ok=True)
         with exclusive(
             self.layout.lock,
             what=f"another process is starting or ending the local Mesos in {self.directory}",
-            seconds=2 * READY_SECONDS,
+            seconds=2 * lifecycle.READY_SECONDS,
         ):
             yield
-
-
-def _find(record: Record, name: str) -> Node:
-    for node in record.agents:
-        if node.name == name:
-            return node
-    names = ", ".join(node.name for node in record.agents)
-    raise UnknownAgent(f"the local Mesos has no agent {name!r}", remedy=f"its agents are {names or 'none'}")
-
-
-def _runs(node: Node) -> bool:
-    return node.process is not None and node.process.alive()
 
 
 def _check_range(field: str, value: int, lowest: int, highest: int) -> None:
@@ -377,12 +376,3 @@ def _check_range(field: str, value: int, lowest: int, highest: int) -> None:
         raise ConfigurationError(
             f"{field} is {value}, and must be from {lowest} to {highest}", field=field, value=value
         )
-
-
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MASTER = "master"
+ZOOKEEPER = "zookeeper"
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,17 @@ class Layout:
         return self.directory / "cgroup" / "freezer"
 
     def home(self, node: str) -> Path:
-        """What the master or an agent keeps."""
-        return self.directory / MASTER if node == MASTER else self.agents / node
+        """What a node keeps."""
+        return self.agents / node if node.startswith("agent-") else self.directory / node
 
     def log(self, node: str) -> Path:
-        """The log of all starts of the master or an agent."""
+        """The log of all starts of a node."""
         return self.home(node) / "log"
 
     def work(self, node: str) -> Path:
         """Mesos' ``--work_dir``."""
         return self.home(node) / "work"
+
+    def run(self, node: str) -> Path:
+        """Mesos' ``--runtime_dir``, which a host loses when it loses power."""
+        return self.home(node) / "run"

@@ -6,11 +6,19 @@ import http.client
 import json
 from typing import Any
 
+from polly_mesos.mesos.local.network import inside
+from polly_mesos.mesos.local.record import Node
 
-def registered_agents(ip: str, port: int, *, seconds: float = 2.0) -> dict[int, dict[str, Any]] | None:
-    """The master's agents by the port that they listen on (master ``GET /slaves``); None where it does not answer."""
-    connection = http.client.HTTPConnection(ip, port, timeout=seconds)
+
+def registered_agents(master: Node, *, seconds: float = 2.0) -> dict[int, dict[str, Any]] | None:
+    """The master's agents by the port that they listen on (master ``GET /slaves``); None where it does not lead.
+
+    It is asked on its own host, so that the answer comes also where its links are cut.
+    """
+    connection = http.client.HTTPConnection(master.ip, master.port, timeout=seconds)
     try:
+        with inside(master.namespace):
+            connection.connect()
         connection.request("GET", "/slaves")
         answer = connection.getresponse()
         if answer.status != http.client.OK:

@@ -20,11 +20,13 @@ class Mount:
     """A mount that this process sees.
 
     :param target: where
+    :param source: of what: a device, or a name
     :param kind: the file system's type
     :param options: those of the file system itself, for a cgroup v1 hierarchy with its controllers
     """
 
     target: Path
+    source: str
     kind: str
     options: frozenset[str]
 
@@ -34,10 +36,14 @@ def mounts() -> list[Mount]:
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         place, _, file_system = line.partition(" - ")
-        kind, _source, options = file_system.split(" ", 2)
-        target = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), place.split(" ")[4])
-        found.append(Mount(Path(target), kind, frozenset(options.split(","))))
+        kind, source, options = file_system.split(" ", 2)
+        target = Path(_unescape(place.split(" ")[4]))
+        found.append(Mount(target, _unescape(source), kind, frozenset(options.split(","))))
     return found
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
 
 
 def mounts_below(directory: Path) -> list[Mount]:

@@ -75,6 +75,7 @@ def start_elected_master(mesos: Library, zookeeper: str) -> int:
 
     allocator, log, storage, registrar, files = memory(), memory(), memory(), memory(), memory()
     mesos.call(_DEFAULT_ALLOCATOR, allocator)
+    os.makedirs(os.environ["MESOS_WORK_DIR"], exist_ok=True)
     path = os.path.join(os.environ["MESOS_WORK_DIR"], "replicated_log")
     mesos.call(_LOG_CONSTRUCTOR, log, 1, string(path), _empty_set(), True, option("registrar/"))
     mesos.call("_ZN5mesos5state10LogStorageC1EPNS_3log3LogEm", storage, log, 0)

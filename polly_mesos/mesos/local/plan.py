@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from polly_mesos.mesos.local.isolation import Isolation, mesos_flags
 from polly_mesos.mesos.local.launcher import NODE
-from polly_mesos.mesos.local.layout import MASTER, Layout
-from polly_mesos.mesos.local.processes import MARK
+from polly_mesos.mesos.local.layout import MASTER, ZOOKEEPER, Layout
+from polly_mesos.mesos.local.network import SCHEDULER, Network
+from polly_mesos.mesos.local.processes import MARK, NODE_MARK
 from polly_mesos.mesos.local.record import Node, Record
+from polly_mesos.mesos.local.zookeeper import master_url, zookeeper_command
 
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "http_proxy", "https_proxy", "no_proxy")
 
@@ -20,14 +23,43 @@ _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "http_p
 class Wishes:
     """What the caller asked for.
 
-    :param ip: the address that all servers listen on
+    :param ip: the address that all servers listen on, without namespaces
     :param resources: of each agent, in Mesos' notation; sizes in MiB
     :param environment: variables for master and agents, which win over the planned ones
+    :param java: the program for a ZooKeeper; empty where none is wanted
+    :param subnet: the first three numbers of the addresses of network namespaces; empty where none are wanted
     """
 
     ip: str
     resources: str
     environment: Mapping[str, str]
+    java: str = ""
+    subnet: str = ""
+
+
+class _Planner:
+    """Where each node of one cluster runs, and what all of them are started with."""
+
+    def __init__(self, layout: Layout, library: Path, wishes: Wishes, inherited: Mapping[str, str]) -> None:
+        self.identity = uuid.uuid4().hex[:12]
+        self.layout, self.wishes = layout, wishes
+        self.program = [str(layout.launcher / NODE), str(library)]
+        self.network = Network(self.identity, wishes.subnet) if wishes.subnet else None
+        self.inherited = {name: inherited[name] for name in _INHERITED if name in inherited}
+
+    def ip(self, place: str) -> str:
+        return self.network.address(place) if self.network else self.wishes.ip
+
+    def node(self, name: str, port: int, command: list[str], environment: Mapping[str, str]) -> Node:
+        namespace = self.network.namespace(name) if self.network else ""
+        marks = {MARK: self.identity, NODE_MARK: f"{self.identity}/{name}"}
+        return Node(name, self.ip(name), port, namespace, command, {**marks, **environment})
+
+    def mesos_node(self, name: str, port: int, role: str, master: str, flags: Mapping[str, str]) -> Node:
+        ip = self.ip(name)
+        command = [*self.program, role, ip, str(port), *([master] if master else [])]
+        common = {**self.inherited, "MESOS_HOSTNAME": ip, "MESOS_WORK_DIR": str(self.layout.work(name))}
+        return self.node(name, port, command, {**common, **flags, **self.wishes.environment})
 
 
 def plan(
@@ -37,42 +69,41 @@ def plan(
     wishes: Wishes,
     *,
     master_port: int,
+    zookeeper_port: int,
     agent_ports: list[int],
     inherited: Mapping[str, str],
 ) -> Record:
-    """The master and the agents with their whole commands and environments.
+    """The nodes with their whole commands and environments.
 
     :param library: ``libmesos.so``
     :param inherited: the environment to take the harmless part from: executors and tasks get it from their agent
     """
-    identity = uuid.uuid4().hex[:12]
-    common = {name: inherited[name] for name in _INHERITED if name in inherited}
-    common |= {MARK: identity, "MESOS_HOSTNAME": wishes.ip}
-    program = [str(layout.launcher / NODE), str(library)]
-    # the registry is in memory: a master that is started again is a new cluster
-    master_flags = {"MESOS_WORK_DIR": str(layout.work(MASTER)), "MESOS_REGISTRY": "in_memory"}
-    master = Node(
-        MASTER,
-        master_port,
-        [*program, "master", wishes.ip, str(master_port)],
-        common | master_flags | dict(wishes.environment),
-    )
-    record = Record(identity, wishes.ip, isolation, master, [])
-    address = f"{wishes.ip}:{master_port}"
+    planner = _Planner(layout, library, wishes, inherited)
+    zookeeper = None
+    # the registry is in memory: a master that is started again learns from its agents what there is
+    election, flags = "", {"MESOS_REGISTRY": "in_memory"}
+    if wishes.java:
+        command = zookeeper_command(wishes.java, layout.home(ZOOKEEPER))
+        path = {"PATH": inherited.get("PATH", os.defpath)}
+        zookeeper = planner.node(ZOOKEEPER, zookeeper_port, command, path)
+        election = master_url(zookeeper.endpoint)
+        # a master that is started again leads once the session of the one before it has ended
+        flags = {"MESOS_REGISTRY": "replicated_log", "MESOS_QUORUM": "1", "MESOS_ZK_SESSION_TIMEOUT": "4secs"}
+    master = planner.mesos_node(MASTER, master_port, "master", election, flags)
+    record = Record(planner.identity, planner.ip(SCHEDULER), wishes.subnet, isolation, master, [], zookeeper)
+    address = election or master.endpoint
     for number, port in enumerate(agent_ports, start=1):
         name = f"agent-{number}"
         flags = _agent_flags(layout, name, address, wishes.resources)
         flags |= mesos_flags(isolation, freezer=layout.freezer, cgroup=record.cgroup(name))
-        command = [*program, "agent", wishes.ip, str(port), address]
-        record.agents.append(Node(name, port, command, common | flags | dict(wishes.environment)))
+        record.agents.append(planner.mesos_node(name, port, "agent", address, flags))
     return record
 
 
 def _agent_flags(layout: Layout, name: str, master: str, resources: str) -> dict[str, str]:
-    run = layout.home(name) / "run"
+    run = layout.run(name)
     return {
         "MESOS_MASTER": master,
-        "MESOS_WORK_DIR": str(layout.work(name)),
         "MESOS_RUNTIME_DIR": str(run),
         "MESOS_FETCHER_CACHE_DIR": str(run / "fetcher"),
         "MESOS_APPC_STORE_DIR": str(run / "appc"),

@@ -14,6 +14,8 @@ from polly_mesos.errors import LocalMesosError
 
 MARK = "POLLY_LOCAL_CLUSTER"
 """Environment variable with the cluster's id, which every process of the cluster and every task inherits."""
+NODE_MARK = "POLLY_LOCAL_NODE"
+"""Environment variable with the cluster's id and the node's name, ``ID/NAME``."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,23 @@ class Process:
             os.waitpid(self.pid, os.WNOHANG)
         return _start_time(self.pid) == self.started
 
-    def end(self, number: signal.Signals, *, seconds: float = 10.0) -> None:
-        """Send it a signal, unless it is gone, and wait until it is.
+    def paused(self) -> bool:
+        """Whether it is stopped by SIGSTOP."""
+        return self.alive() and _fields(self.pid)[:1] == ["T"]
 
-        :raises LocalMesosError: it did not end in time
-        """
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it is gone."""
         if self.alive():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def end(self, number: signal.Signals, *, seconds: float = 10.0) -> None:
+        """Send it a signal, unless it is gone, and wait until it is; a paused one goes on so that it can end.
+
+        :raises LocalMesosError: it did not end in time
+        """
+        self.send(number)
+        self.send(signal.SIGCONT)
         self.wait(seconds=seconds)
 
     def wait(self, *, seconds: float) -> None:
@@ -57,13 +68,18 @@ class Process:
 
 def _start_time(pid: int) -> int | None:
     """When the process started; None where there is none, or only its exit status is left of it (a zombie)."""
+    fields = _fields(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[19])
+
+
+def _fields(pid: int) -> list[str]:
+    """The state of a process and what follows it in ``/proc/PID/stat`` (see proc(5)); empty where there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return []
     # the second field, the name in parentheses, may itself contain spaces and parentheses
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return text.rpartition(")")[2].split()
 
 
 def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
@@ -86,17 +102,13 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
     return Process(pid, _start_time(pid) or 0)
 
 
-def kill_marked(cluster_id: str, sandboxes: Path, *, seconds: float = 10.0) -> None:
-    """Kill every process that carries the cluster's mark, or whose sandbox is the cluster's.
+def kill_marked(mark: str, sandboxes: Path, *, seconds: float = 10.0) -> None:
+    """Kill every process that :func:`find_marked` finds.
 
-    These are executors and tasks, which outlive their agent. Mesos gives a custom executor none of the agent's
-    environment, but tells it its sandbox.
-
-    :param sandboxes: the directory that has all sandboxes of the cluster below it
     :raises LocalMesosError: one did not die in time
     """
     deadline = time.monotonic() + seconds
-    while marked := _marked(f"{MARK}={cluster_id}".encode(), f"MESOS_DIRECTORY={sandboxes}/".encode()):
+    while marked := find_marked(mark, sandboxes):
         for pid in marked:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -105,13 +117,22 @@ def kill_marked(cluster_id: str, sandboxes: Path, *, seconds: float = 10.0) -> N
         time.sleep(0.005)
 
 
-def _marked(mark: bytes, sandbox: bytes) -> list[int]:
+def find_marked(mark: str, sandboxes: Path) -> list[int]:
+    """The processes that carry a mark, or whose sandbox is below a directory.
+
+    The latter are executors and tasks, which outlive their agent. Mesos gives a custom executor none of the agent's
+    environment, but tells it its sandbox.
+
+    :param mark: an assignment, ``NAME=value``, of the environment
+    :param sandboxes: the directory that has all their sandboxes below it
+    """
     found = []
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             # gone meanwhile, or another user's: then it is not one of ours
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 environment = (directory / "environ").read_bytes().split(b"\0")
-                if mark in environment or any(variable.startswith(sandbox) for variable in environment):
+                sandbox = f"MESOS_DIRECTORY={sandboxes}/".encode()
+                if mark.encode() in environment or any(variable.startswith(sandbox) for variable in environment):
                     found.append(int(directory.name))
     return found

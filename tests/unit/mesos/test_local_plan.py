@@ -20,13 +20,14 @@ from polly_mesos.mesos.local.processes import MARK, Process, kill_marked, spawn
 from polly_mesos.mesos.local.record import Record, load, save
 
 
-def planned(kind: str = "linux", **environment: str) -> Record:
+def planned(kind: str = "linux", java: str = "", subnet: str = "", **environment: str) -> Record:
     return plan(
         Layout(Path("/place")),
         Path("/lib/libmesos.so"),
         Isolation(kind, "because"),  # type: ignore[arg-type]
-        Wishes("127.0.0.1", "cpus:1", environment),
+        Wishes("127.0.0.1", "cpus:1", environment, java, subnet),
         master_port=5050,
+        zookeeper_port=2181,
         agent_ports=[5051, 5052],
         inherited={"PATH": "/bin", "LD_LIBRARY_PATH": "/x", "MESOS_WORK_DIR": "/mine", "SECRET_KEY": "s"},
     )
@@ -58,8 +59,33 @@ def test_isolations_ask_mesos_for_what_they_are() -> None:
     assert "MESOS_CGROUPS_ROOT" not in posix
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_without_a_zookeeper_agents_are_told_the_master_itself() -> None:
     record = planned()
+    assert record.zookeeper is None
+    assert {agent.command[-1] for agent in record.agents} == {"127.0.0.1:5050"}
+    assert record.master.environment["MESOS_REGISTRY"] == "in_memory"
+
+
+def test_with_a_zookeeper_it_is_started_first_and_elects_a_master_that_keeps_its_registry() -> None:
+    record = planned(java="/bin/java")
+    assert [node.name for node in record.nodes] == ["zookeeper", "master", "agent-1", "agent-2"]
+    assert {node.command[-1] for node in record.nodes[1:]} == {"zk://127.0.0.1:2181/mesos"}
+    assert record.master.environment["MESOS_REGISTRY"] == "replicated_log"
+
+
+def test_in_namespaces_every_node_has_an_address_of_its_own() -> None:
+    record = planned(java="/bin/java", subnet="10.77.3")
+    assert record.ip == "10.77.3.1"
+    assert [node.ip for node in record.nodes] == ["10.77.3.3", "10.77.3.2", "10.77.3.11", "10.77.3.12"]
+    assert [node.namespace for node in record.nodes] == [f"polly-{record.id}-{node.name}" for node in record.nodes]
+    for node in record.nodes[1:]:
+        assert node.environment["MESOS_HOSTNAME"] == node.ip
+        assert node.ip in node.command
+
+
+@pytest.mark.parametrize("java", ["", "/bin/java"])
+def test_a_record_is_read_as_it_was_written(tmp_path: Path, java: str) -> None:
+    record = planned(java=java)
     record.master.process = Process(12, 345)
     save(record, tmp_path / "cluster.json")
     assert load(tmp_path / "cluster.json") == record
@@ -70,7 +96,7 @@ def test_no_record_is_no_cluster(tmp_path: Path) -> None:
     assert load(tmp_path / "cluster.json") is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"format": 99}', '{"format": 1, "id": "x"}'])
+@pytest.mark.parametrize("content", ["", "{}", '{"format": 99}', '{"format": 2, "id": "x"}'])
 def test_a_record_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "cluster.json").write_text(content)
     with pytest.raises(LocalMesosError, match=r"cluster\.json cannot be read"):
@@ -104,7 +130,7 @@ def test_a_process_is_known_by_its_start_and_not_by_its_number_alone(tmp_path: P
 
 def test_what_carries_the_mark_is_killed_and_nothing_else(tmp_path: Path) -> None:
     marked, other, unmarked = sleeper(tmp_path, **{MARK: "a"}), sleeper(tmp_path, **{MARK: "ab"}), sleeper(tmp_path)
-    kill_marked("a", tmp_path / "cluster")
+    kill_marked(f"{MARK}=a", tmp_path / "cluster")
     assert (marked.alive(), other.alive(), unmarked.alive()) == (False, True, True)
     for process in (other, unmarked):
         process.end(signal.SIGKILL)
@@ -113,7 +139,7 @@ def test_what_carries_the_mark_is_killed_and_nothing_else(tmp_path: Path) -> Non
 def test_what_has_its_sandbox_in_the_cluster_is_killed(tmp_path: Path) -> None:
     mine = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster" / "runs" / "1"))
     other = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster-2" / "runs" / "1"))
-    kill_marked("a", tmp_path / "cluster")
+    kill_marked(f"{MARK}=a", tmp_path / "cluster")
     assert (mine.alive(), other.alive()) == (False, True)
     other.end(signal.SIGKILL)
 
