@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from typing import Any
@@ -207,3 +208,88 @@ def test_shared_pools_are_judged_by_what_is_free(ledger: Ledger) -> None:
     agent.send("RESERVE", {"resources": [pool_disk(9500, RESERVATION)]})
     (reservation,) = ledger.reservations("a1")
     assert reservation.backed == 9500 * MB
+
+
+# Marathon's way -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adopting(ledger: Ledger) -> Agent:
+    return Agent(ledger, dataclasses.replace(GOLD, adopt=True))
+
+
+def abandoned(agent: Agent, name: str = "pg#data#1", size_mb: float = 64) -> str:
+    """A volume whose agent is gone for good and which nobody offers; returns its id."""
+    agent.send("RESERVE", {"resources": [pool_disk(size_mb, RESERVATION)]})
+    agent.send("CREATE", {"volumes": [volume_disk(size_mb, name)]})
+    volume = agent.volumes.pop()
+    agent.ledger.volume_created(volume, f"platform-{volume}")
+    agent.ledger.move_volume(volume, "")
+    return volume
+
+
+def create(agent: Agent, name: str, size_mb: float = 64) -> str:
+    """What the framework's next CREATE makes; returns the volume's id."""
+    agent.totals = agent.advertised()
+    agent.send("RESERVE", {"resources": [pool_disk(size_mb, RESERVATION)]})
+    agent.send("CREATE", {"volumes": [volume_disk(size_mb, name)]})
+    agent.assert_agrees()
+    return agent.volumes.pop()
+
+
+def test_a_successor_gets_the_volume_that_was_abandoned_and_its_space_is_not_taken_twice(adopting: Agent) -> None:
+    volume = abandoned(adopting)
+    free = adopting.ledger.balance()["gold"].free
+    assert create(adopting, "pg#data#2") == volume
+    found = adopting.ledger.volume(volume)
+    assert (found.persistence_id, found.agent, found.state) == ("pg#data#2", "a1", VolumeState.READY)
+    assert adopting.ledger.balance()["gold"].free == free + 64 * MB, "its reservation's bytes are free again"
+    (event,) = adopting.ledger.events(kinds=["volume.adopted"])
+    assert "pg#data#1" in event.message
+    assert "pg#data#2" in event.message
+
+
+def test_a_successor_that_asks_again_gets_the_same_answer(adopting: Agent) -> None:
+    volume = abandoned(adopting)
+    adopting.totals = adopting.advertised()
+    adopting.send("RESERVE", {"resources": [pool_disk(64, RESERVATION)]})
+    application = Application(
+        str(uuid.uuid4()), {"type": "CREATE", "create": {"volumes": [volume_disk(64, "pg#data#2")]}}, "framework-1"
+    )
+    first = adopting.admission.apply(application, AGENT)
+    assert adopting.admission.apply(application, AGENT) == first
+    assert [known.id for known in adopting.ledger.volumes(agent="a1")] == [volume]
+
+
+@pytest.mark.parametrize(
+    ("name", "size_mb"),
+    [("pg#logs#2", 64), ("other#data#2", 64), ("pg#data#2", 65), ("plain", 64), ("pg#data", 64)],
+    ids=["another path", "another app", "another size", "no such form", "too short"],
+)
+def test_what_is_no_successor_gets_an_empty_volume(adopting: Agent, name: str, size_mb: float) -> None:
+    volume = abandoned(adopting)
+    assert create(adopting, name, size_mb) != volume
+    assert adopting.ledger.volume(volume).agent == ""
+
+
+def test_another_framework_of_the_role_does_not_get_the_volume(adopting: Agent) -> None:
+    volume = abandoned(adopting)
+    adopting.totals = adopting.advertised()
+    adopting.send("RESERVE", {"resources": [pool_disk(64, RESERVATION)]})
+    info = {"type": "CREATE", "create": {"volumes": [volume_disk(64, "pg#data#2")]}}
+    verdict = adopting.admission.apply(Application(str(uuid.uuid4()), info, "framework-2"), AGENT)
+    assert verdict.state == "OPERATION_FINISHED"
+    assert adopting.volumes.pop() != volume
+
+
+def test_nothing_is_adopted_unless_the_profile_says_so(agent: Agent) -> None:
+    volume = abandoned(agent)
+    assert create(agent, "pg#data#2") != volume
+
+
+def test_a_volume_that_an_agent_still_offers_is_never_adopted(adopting: Agent) -> None:
+    adopting.send("RESERVE", {"resources": [pool_disk(64, RESERVATION)]})
+    adopting.send("CREATE", {"volumes": [volume_disk(64, "pg#data#1")]})
+    volume = adopting.volumes.pop()
+    adopting.ledger.volume_created(volume, "platform-1")
+    assert create(adopting, "pg#data#2") != volume
