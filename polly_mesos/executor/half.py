@@ -17,11 +17,13 @@ from typing import Protocol
 import polly_mesos
 from polly_mesos.agent_api import Assignment, Hello, HostReport, Verdict, Welcome
 from polly_mesos.errors import AgentUnreachable, PollyError, SchedulerUnreachable
-from polly_mesos.executor.feed import AssignmentFeed
+from polly_mesos.executor.eviction import Evictions
+from polly_mesos.executor.feed import AssignmentFeed, Received
 from polly_mesos.executor.holdings import Holdings
 from polly_mesos.executor.mapping import HostTools, Mapper
 from polly_mesos.executor.provider_handler import ProviderHandler
 from polly_mesos.executor.publisher import Publisher
+from polly_mesos.executor.recovery import recover
 from polly_mesos.executor.scheduler_client import SchedulerClient
 from polly_mesos.executor.services import Findings, Services
 from polly_mesos.executor.usage import UsageWatch
@@ -34,7 +36,8 @@ _TICK_SECONDS = 0.2
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 5.0
 _LASTING_SECONDS = 10.0
-_LOOK_AGAIN_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 20.0
+_SHORTEST_BETWEEN_REPORTS = 1.0
 
 
 class Provider(Protocol):
@@ -61,6 +64,9 @@ class AgentView(Protocol):
 
     def places_in_use(self) -> AbstractSet[str]:
         """Paths of the volumes that tasks use or wait for; raises AgentUnreachable where that cannot be told."""
+
+    def end_users(self, place: str, reason: str) -> int:
+        """Kill all that uses the volume at this path, say how much that was; raises AgentUnreachable if it cannot."""
 
 
 class HostView(HostTools, Protocol):
@@ -173,7 +179,7 @@ class _Service:
         self._welcome = welcome
         self._services = services
         self._agent_id = agent_id
-        holdings = Holdings(welcome.volume_root)
+        self._holdings = holdings = Holdings(welcome.volume_root)
         mapper = Mapper(client, services.drivers, host, holdings)
         self._publisher = Publisher(client, mapper, holdings, allow_scratch=welcome.allow_scratch)
         self._usage = UsageWatch(
@@ -185,14 +191,18 @@ class _Service:
             volume_root=welcome.volume_root,
             grace=welcome.unpublish_grace,
         )
+        self._evictions = Evictions(
+            agent.end_users, mapper, holdings, self._publisher, host, volume_root=welcome.volume_root
+        )
         self._provider: Provider | None = None
         self._assigned: Assignment | None = None
         self._findings: Findings | None = None
-        self._looked = 0.0
+        self._looked = self._reported = 0.0
+        self._reported_revision = -1
 
     def run(self, make_provider: ProviderFactory, stopping: threading.Event, ready: threading.Event) -> None:
         """Serve until stopped, or until the agent or the scheduler half needs a new beginning."""
-        self._report_host()
+        self._report_host(self._look_at_host())
         handler = ProviderHandler(self._client, self._publisher, self._agent_id, desire=self._desire)
         self._provider = make_provider(handler, self._welcome)
         watch = threading.Thread(target=self._usage.run, name="usage", daemon=True)
@@ -201,19 +211,18 @@ class _Service:
             while not (stopping.is_set() or handler.renewal_needed):
                 received = feed.next(_TICK_SECONDS)
                 if received is not None:
-                    self._assigned = received.assignment
-                    self._usage.assigned(received.assignment, received.asked)
-                    self._desire()
+                    self._take(received)
                     if not ready.is_set():
                         # A provider's first words are its totals, so it waits for the first assignment.
                         self._provider.start()
                         watch.start()
                         ready.set()
-                self._look_again()
+                self._report_if_due()
         finally:
             ready.clear()
             feed.stop()
             self._usage.stop()
+            self._evictions.stop()
             self._provider.stop()
 
     def _desire(self) -> None:
@@ -221,20 +230,44 @@ class _Service:
             self._provider.set_unacknowledged(self._assigned.operations)
             self._provider.set_desired(self._assigned.resources, version=self._assigned.version)
 
-    def _look_again(self) -> None:
-        """Report the host anew when what it lacked has been put right, or something has gone."""
-        if time.monotonic() - self._looked >= _LOOK_AGAIN_SECONDS:
-            self._report_host()
+    def _take(self, received: Received) -> None:
+        first = self._assigned is None
+        if self._assigned is not None and self._assigned.look != received.assignment.look:
+            # The scheduler half wants to hear now what this host has.
+            self._looked = float("-inf")
+        self._assigned = received.assignment
+        if first:
+            recover(self._holdings, self._services.drivers, self._host, self._welcome.volume_root, received.assignment)
+        self._evictions.assigned(received.assignment.stop)
+        self._usage.assigned(received.assignment, received.asked)
+        self._desire()
 
-    def _report_host(self) -> None:
+    def _report_if_due(self) -> None:
+        """Report the host now and then, which is its sign of life, and soon after what it holds has changed."""
+        now = time.monotonic()
+        if self._findings is None or now - self._looked >= _LOOK_AGAIN_SECONDS:
+            self._report_host(self._look_at_host())
+        elif self._holdings.revision != self._reported_revision and now - self._reported >= _SHORTEST_BETWEEN_REPORTS:
+            self._report_host(self._findings)
+
+    def _look_at_host(self) -> Findings:
         self._looked = time.monotonic()
         findings = self._services.look()
-        if findings == self._findings:
-            return
-        for service, problem in findings.problems.items():
-            log.error("service %s cannot be used on this host: %s", service, problem)
-        mounted = dict(self._host.mounted(self._welcome.volume_root))
-        fault_point("host.report.before-send")
-        self._client.host(HostReport(dict(findings.identities), dict(findings.problems), mounted))
-        fault_point("host.report.after-answer")
+        if findings != self._findings:
+            for service, problem in findings.problems.items():
+                log.error("service %s cannot be used on this host: %s", service, problem)
         self._findings = findings
+        return findings
+
+    def _report_host(self, findings: Findings) -> None:
+        self._reported, revision = time.monotonic(), self._holdings.revision
+        report = HostReport(
+            dict(findings.identities),
+            dict(findings.problems),
+            dict(self._host.mounted(self._welcome.volume_root)),
+            {holding.volume: holding.generation for holding in self._holdings.all() if holding.generation},
+        )
+        fault_point("host.report.before-send")
+        self._client.host(report)
+        fault_point("host.report.after-answer")
+        self._reported_revision = revision

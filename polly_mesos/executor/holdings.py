@@ -66,6 +66,17 @@ class Holdings:
         self._locks: dict[str, threading.Lock] = {}
         self._by_volume = {holding.volume: holding for holding in self._read()}
         self._since = dict.fromkeys(self._by_volume, time.monotonic())
+        self._revision = 0
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever what this host holds, or has mounted of it, has changed."""
+        return self._revision
+
+    def note_change(self) -> None:
+        """A mount was made or ended, of which the records tell nothing."""
+        with self._guard:
+            self._revision += 1
 
     def all(self) -> tuple[Holding, ...]:
         """Every holding."""
@@ -99,6 +110,7 @@ class Holdings:
             fault_point("holding.write.after-replace")
             self._by_volume[holding.volume] = holding
             self._since[holding.volume] = time.monotonic()
+            self._revision += 1
 
     def drop(self, volume: str) -> None:
         """Forget a volume that this host has let go of."""
@@ -107,6 +119,7 @@ class Holdings:
             fault_point("holding.drop.after-unlink")
             self._by_volume.pop(volume, None)
             self._since.pop(volume, None)
+            self._revision += 1
 
     @contextmanager
     def lock(self, target: str, timeout: float) -> Iterator[bool]:

@@ -31,9 +31,22 @@ class LinuxHost:
         """Format where that is needed and safe, then mount; a directory is linked."""
         host.publish(target, volume, located, filesystem, options, format_state=format_state, begin=begin, done=done)
 
-    def unpublish(self, target: str) -> None:
+    def unpublish(self, target: str, *, lazily: bool = False) -> None:
         """Unmount, or unlink."""
-        host.unpublish(target)
+        host.unpublish(target, lazily=lazily)
+
+    def device_at(self, target: str) -> str:
+        """The source of the topmost mount, as the kernel's table has it."""
+        mount = mounts.mount_at(target)
+        return mount.source if mount is not None else ""
+
+    def is_device_mounted(self, device: str) -> bool:
+        """By device number, as one device has many names."""
+        try:
+            number = os.stat(device).st_rdev
+        except OSError:
+            return False
+        return any(mount.device == number for mount in mounts.mounts())
 
     def volume_at(self, target: str) -> str | None:
         """By the mount table and the UUID on the device; for a directory by its link, where that leads somewhere."""

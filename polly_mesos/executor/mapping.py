@@ -10,7 +10,7 @@ from typing import Protocol
 
 from drivers.base import HostDriver
 from polly_mesos.agent_api import Progress, PublishTarget
-from polly_mesos.errors import Conflict, MountFailed, NotFound, UnknownDriver
+from polly_mesos.errors import Conflict, MountFailed, NotFound, PollyError, StaleGeneration, UnknownDriver
 from polly_mesos.executor.holdings import Holding, Holdings
 from polly_mesos.executor.scheduler_client import SchedulerClient
 from polly_mesos.faults import fault_point
@@ -45,9 +45,10 @@ class HostTools(Protocol):
         :raises MountFailed: something else is at the target, or the kernel refused
         """
 
-    def unpublish(self, target: str) -> None:
+    def unpublish(self, target: str, *, lazily: bool = False) -> None:
         """Take away what :meth:`publish` brought to ``target``; succeeds where nothing is.
 
+        :param lazily: also where it is in use: no path leads there any more, but what is open stays open
         :raises MountFailed: it is in use
         """
 
@@ -56,6 +57,12 @@ class HostTools(Protocol):
 
     def mounted(self, volume_root: str) -> Mapping[str, str]:
         """Volume id -> path of all volumes that are published below the volume root."""
+
+    def device_at(self, target: str) -> str:
+        """The device that is mounted at exactly this path, empty where none is."""
+
+    def is_device_mounted(self, device: str) -> bool:
+        """Whether the device is mounted anywhere on this host, as far as this process sees."""
 
 
 class Mapper:
@@ -83,9 +90,16 @@ class Mapper:
         :raises HostError: a step on the host failed; the record of the holding stays, to be undone or tried again
         :raises StaleGeneration: the volume was taken away from this host meanwhile
         """
-        driver = self._driver(answer.service)
         self._clear(answer)
         holding = Holding(answer.volume, answer.target, answer.service, answer.generation, answer.attachment)
+        try:
+            return self._map(holding, answer, deadline)
+        except StaleGeneration:
+            self._take_back(holding)
+            raise
+
+    def _map(self, holding: Holding, answer: PublishTarget, deadline: float) -> Holding:
+        driver = self._driver(answer.service)
         self._holdings.put(holding)
         left = max(deadline - time.monotonic(), 1.0)
         fault_point("volume.locate.before-call")
@@ -105,23 +119,41 @@ class Mapper:
         fault_point("volume.mount.after-call")
         if not self.is_mapped(holding):
             raise MountFailed(f"volume {holding.volume} is not the one that is mounted at {holding.target}")
+        self._holdings.note_change()
         fault_point("publication.report.before-send")
         self._step(holding, "published")
         fault_point("publication.report.after-answer")
         log.info("volume %s is mounted at %s from %s", holding.volume, holding.target, holding.device)
         return holding
 
-    def unmap(self, holding: Holding) -> None:
+    def _take_back(self, holding: Holding) -> None:
+        """Undo a mapping at once that was overtaken: another host may be given the volume now."""
+        try:
+            self.unmap(holding)
+        except PollyError as error:
+            log.warning("volume %s came too late, and is let go of later: %s", holding.volume, error)
+        else:
+            self._holdings.drop(holding.volume)
+
+    def unmap(self, holding: Holding, *, lazily: bool = False) -> None:
         """Unmount a volume and let go of its device; what is done already is no error.
 
+        :param lazily: as in :meth:`HostTools.unpublish`
         :raises MountFailed: a process still uses it
         """
         driver = self._drivers.get(holding.service)
         fault_point("volume.unmount.before-call")
-        self._tools.unpublish(holding.target)
+        self._tools.unpublish(holding.target, lazily=lazily)
+        self._holdings.note_change()
         fault_point("volume.unmount.after-call")
         if driver is None:
-            log.warning("volume %s: its service %r is not known here any more", holding.volume, holding.service)
+            log.warning(
+                "volume %s: %s, so its device may stay attached here until the host is restarted",
+                holding.volume,
+                f"its service {holding.service!r} is not known here any more"
+                if holding.service
+                else "nothing tells which service it came from",
+            )
         else:
             driver.release(holding.attachment)
             fault_point("volume.release.after-call")

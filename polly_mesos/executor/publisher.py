@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from polly_mesos.agent_api import PublishRequest, PublishState, PublishTarget
@@ -53,6 +53,15 @@ class Publisher:
         self._confirmed: dict[str, Holding] = {}
         self._wanted: dict[str, float] = {}
         self._awaited: dict[str, str] = {}
+        self._over: Mapping[str, int] = {}
+
+    def refuse(self, over: Mapping[str, int]) -> None:
+        """Refuse volumes for as long as this host holds them under a generation that is over.
+
+        :param over: volume id -> newest generation that is over; replaces what was said before
+        """
+        with self._guard:
+            self._over = dict(over)
 
     def publish(self, resources: Sequence[Json]) -> bool:
         """Whether every volume that the resources name is mounted now where the agent looks for it."""
@@ -97,7 +106,7 @@ class Publisher:
             self._note_wanted(target)
             with self._guard:
                 holding = self._confirmed.get(target)
-            return holding is not None and self._mapper.is_mapped(holding)
+            return holding is not None and self._is_held_by_right(holding)
 
     def _publish(self, target: str, resource: Json, deadline: float) -> bool:
         with self._holdings.lock(target, timeout=deadline - time.monotonic()) as alone:
@@ -106,7 +115,7 @@ class Publisher:
                 return False
             with self._guard:
                 holding = self._confirmed.get(target)
-            if holding is not None and self._mapper.is_mapped(holding):
+            if holding is not None and self._is_held_by_right(holding):
                 return True
             try:
                 holding = self._map_when_ready(target, resource, deadline)
@@ -132,6 +141,7 @@ class Publisher:
             answer = self._ask(resource, wait, left)
             with self._guard:
                 self._awaited[target] = answer.volume
+            self._refuse_what_is_over(answer)
             if answer.state is PublishState.REFUSED:
                 raise WrongState(f"volume {answer.volume}: {answer.reason}")
             if answer.state is PublishState.READY:
@@ -155,6 +165,20 @@ class Publisher:
                 remedy="run the same version of Polly on both sides",
             )
         return answer.targets[0]
+
+    def _is_held_by_right(self, holding: Holding) -> bool:
+        return not self._is_over(holding.volume, holding.generation) and self._mapper.is_mapped(holding)
+
+    def _is_over(self, volume: str, generation: int) -> bool:
+        with self._guard:
+            return volume in self._over and generation <= self._over[volume]
+
+    def _refuse_what_is_over(self, answer: PublishTarget) -> None:
+        held = self._holdings.get(answer.volume)
+        if held is not None and self._is_over(held.volume, held.generation):
+            raise WrongState(f"volume {held.volume} was taken from this host, which is still letting go of it")
+        if answer.state is PublishState.READY and self._is_over(answer.volume, answer.generation):
+            raise WrongState(f"volume {answer.volume} was taken from this host after it had been attached")
 
     def _note_wanted(self, target: str) -> None:
         with self._guard:

@@ -137,7 +137,8 @@ class UsageWatch:
     def _end(self, holding: Holding, wishes: _Wishes) -> None:
         with self._holdings.lock(holding.target or holding.volume, timeout=0.0) as alone:
             recorded = self._holdings.get(holding.volume)
-            if not alone or recorded != (holding if holding.service else None) or not self._is_due(holding, wishes):
+            unchanged = recorded == holding or (recorded is None and not holding.service)
+            if not (alone and unchanged and self._is_due(holding, wishes)):
                 return
             # From here on a PUBLISH_RESOURCES waits for the lock, so the agent's answer cannot become old.
             in_use = self._ask_agent()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 from polly_mesos.errors import AgentUnreachable, InvalidRequest
-from polly_mesos.mesos.http import EventStream, base_url, check_answer, client
+from polly_mesos.mesos.http import EventStream, MesosRefused, base_url, check_answer, client
 from polly_mesos.mesos.resources import normalise, provider_of, volume_path
 from polly_mesos.model import Json
 
@@ -26,6 +28,19 @@ class SubscribedProvider:
     type: str
     name: str
     resources: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container that one executor of the agent's runs in, with all its tasks.
+
+    :param tasks: ids of the unfinished tasks in it
+    """
+
+    id: str
+    framework: str
+    executor: str
+    tasks: tuple[str, ...] = ()
 
 
 def process_of(pid: str) -> str:
@@ -105,16 +120,46 @@ class AgentClient:
         """Resources of all such tasks and executors, of one moment (GET_STATE), in normal form."""
         state = self._call("GET_STATE")["get_state"]
         holders = [*_unfinished_tasks(state.get("get_tasks", {})), *_executors(state.get("get_executors", {}))]
-        return [
-            normalise(resource)
-            for holder in holders
-            for resource in holder.get("resources", ())
-            if resource.get("type") == "SCALAR"
-        ]
+        return [resource for holder in holders for resource in _scalars(holder)]
 
     def places_in_use(self) -> frozenset[str]:
         """Host paths of the resource providers' volumes that a task or executor uses or waits for."""
         return frozenset(_places(self.resources_in_use()))
+
+    def containers_using(self, place: str) -> tuple[Container, ...]:
+        """The containers of the executors and tasks that use a volume (GET_STATE, then GET_CONTAINERS).
+
+        One that waits for its volumes to be published has no container yet, and is not among them.
+
+        :param place: host path of the volume, as :func:`~polly_mesos.mesos.resources.volume_path` gives it
+        """
+        state = self._call("GET_STATE")["get_state"]
+        users: dict[tuple[str, str], list[str]] = {}
+        for task in _unfinished_tasks(state.get("get_tasks", {})):
+            if place in _places(_scalars(task)):
+                users.setdefault(_executor_of(task), []).append(task["task_id"]["value"])
+        for executor in _executors(state.get("get_executors", {})):
+            if place in _places(_scalars(executor)):
+                users.setdefault(_executor_of(executor), [])
+        if not users:
+            return ()
+        return tuple(
+            Container(container["container_id"]["value"], *key, tuple(users[key]))
+            for container in self._call("GET_CONTAINERS")["get_containers"].get("containers", ())
+            if (key := _executor_of(container)) in users
+        )
+
+    def kill_container(self, container: Container) -> None:
+        """End a container and all processes in it with SIGKILL (KILL_CONTAINER); succeeds where it is gone.
+
+        :raises MesosRefused: the caller may not, or the container's containerizer cannot be told to
+        """
+        call = {"container_id": {"value": container.id}, "signal": signal.SIGKILL.value}
+        try:
+            self._call("KILL_CONTAINER", kill_container=call)
+        except MesosRefused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
 
     def call_provider_api(self, call: Json, stream_id: str) -> None:
         """A call of the resource provider API other than SUBSCRIBE."""
@@ -125,10 +170,10 @@ class AgentClient:
         url = f"{self._url}/resource_provider"
         return EventStream(self._http, url, call, unreachable=AgentUnreachable, read_timeout=None)
 
-    def _call(self, kind: str) -> Any:
-        response = self._post("", {"type": kind}, {})
+    def _call(self, kind: str, **content: Json) -> Any:
+        response = self._post("", {"type": kind, **content}, {})
         try:
-            return response.json()
+            return response.json() if response.content else {}
         except ValueError as error:
             raise AgentUnreachable(f"agent {self.endpoint} answers {kind} with something that is not JSON") from error
 
@@ -148,6 +193,16 @@ def _unfinished_tasks(answer: Json) -> list[Json]:
 
 def _executors(answer: Json) -> list[Json]:
     return [executor["executor_info"] for executor in answer.get("executors", ())]
+
+
+def _executor_of(found: Json) -> tuple[str, str]:
+    """Framework and executor of a task, an ExecutorInfo or a container. A command task's executor has the task's id."""
+    executor = found.get("executor_id") or found.get("task_id") or {}
+    return str(found.get("framework_id", {}).get("value", "")), str(executor.get("value", ""))
+
+
+def _scalars(holder: Json) -> list[Json]:
+    return [normalise(resource) for resource in holder.get("resources", ()) if resource.get("type") == "SCALAR"]
 
 
 def _places(resources: list[Json]) -> Iterator[str]:

@@ -37,7 +37,7 @@ _FLAGS_CLEARED = {
     "diratime": 0x800,
     "defaults": 0,
 }
-_UMOUNT_NOFOLLOW = 0x8
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 0x2, 0x8
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNTINFO = "/proc/self/mountinfo"
 _LAYERS = 16
@@ -127,17 +127,18 @@ def mount(source: str, target: str, filesystem: str, options: Sequence[str] = ()
         )
 
 
-def unmount(target: str) -> None:
+def unmount(target: str, *, lazily: bool = False) -> None:
     """Unmount all that is mounted at this path. Succeeds where nothing is.
 
-    Never lazily and never by force: a file system that is in use stays mounted.
-
+    :param lazily: also what is in use: no path leads there any more, but what a process has open it can go on writing;
+        else a file system that is in use stays mounted
     :raises MountFailed: it is in use, or the kernel refused
     """
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)
     for _ in range(_LAYERS):
         if not is_mounted(target):
             return
-        if _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW) != 0 and (error := ctypes.get_errno()) != errno.EINVAL:
+        if _libc.umount2(os.fsencode(target), flags) != 0 and (error := ctypes.get_errno()) != errno.EINVAL:
             raise MountFailed(
                 f"unmounting {target} failed: {os.strerror(error)}",
                 remedy=f"end what uses it: `fuser -vm {target}` shows it"

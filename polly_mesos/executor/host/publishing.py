@@ -59,15 +59,16 @@ def publish(
         raise
 
 
-def unpublish(target: str) -> None:
+def unpublish(target: str, *, lazily: bool = False) -> None:
     """Take away what :func:`publish` brought to ``target``, and its empty directory. Succeeds where nothing is.
 
+    :param lazily: as in :func:`polly_mesos.executor.host.mounts.unmount`
     :raises MountFailed: it is in use, or it is not ours
     """
     if os.path.islink(target):
         links.unpublish(target)
         return
-    mounts.unmount(target)
+    mounts.unmount(target, lazily=lazily)
     try:
         os.rmdir(target)
     except FileNotFoundError:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from polly_mesos.agent_api import Assignment, PublishState, PublishTarget
+from polly_mesos.executor.eviction import Evictions
 from polly_mesos.executor.holdings import Holdings
 from polly_mesos.executor.mapping import Mapper
 from polly_mesos.executor.publisher import Publisher
+from polly_mesos.executor.recovery import recover
 from polly_mesos.executor.scheduler_client import SchedulerClient
 from polly_mesos.executor.usage import UsageWatch
 from polly_mesos.mesos.resources import volume_path
@@ -83,6 +85,15 @@ class Mappings:
             grace=10.0,
             clock=self.now,
         )
+        self.evictions = Evictions(
+            self.agent.end_users,
+            mapper,
+            self.holdings,
+            self.publisher,
+            self.host,
+            volume_root=self.root,
+            clock=self.now,
+        )
 
     def now(self) -> float:
         import time
@@ -110,6 +121,12 @@ class Mappings:
         )
         self.scheduler.show(place, target)
         return target
+
+    def recover(self, **assigned: dict[str, int]) -> None:
+        """What a new process does when it hears from the scheduler half for the first time."""
+        assignment = Assignment(2, (), (), **{"keep": {}, **assigned})
+        recover(self.holdings, {"block": self.driver}, self.host, self.root, assignment)
+        self.usage.assigned(assignment, asked=self.now())
 
     def assign(self, keep: dict[str, int] | None = None, revoke: dict[str, int] | None = None) -> None:
         """What the scheduler half wants now."""

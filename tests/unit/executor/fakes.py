@@ -35,6 +35,7 @@ from polly_mesos.agent_api import (
 )
 from polly_mesos.errors import (
     AgentUnreachable,
+    HostError,
     InvalidRequest,
     MountFailed,
     NotFound,
@@ -277,6 +278,8 @@ class FakeHostDriver(HostDriver):
         self.settings = settings
         self.node = node
         self.located: list[Json] = []
+        self.attached: dict[str, Json] = {}
+        self.stuck: list[Json] = []
         self.released: list[Json] = []
 
     def identify(self) -> HostIdentity:
@@ -285,10 +288,17 @@ class FakeHostDriver(HostDriver):
     def locate(self, attachment: Json, timeout: float) -> str:
         assert timeout > 0
         self.located.append(attachment)
+        self.attached[str(attachment["device"])] = attachment
         return str(attachment["device"])
 
     def release(self, attachment: Json) -> None:
+        if attachment in self.stuck:
+            raise HostError(f"{attachment['device']} is in use")
         self.released.append(attachment)
+        self.attached.pop(str(attachment["device"]), None)
+
+    def held(self) -> Mapping[str, Json]:
+        return dict(self.attached)
 
 
 class FakeHost:
@@ -298,6 +308,7 @@ class FakeHost:
         self.mounts: dict[str, tuple[str, str]] = {}
         self.formatted: dict[str, str] = {}
         self.busy: set[str] = set()
+        self.detached: list[str] = []
         self.missing = ""
         self.unshared = ""
         self.unpublished: list[str] = []
@@ -344,9 +355,11 @@ class FakeHost:
         self.formatted[device] = volume
         done()
 
-    def unpublish(self, target: str) -> None:
+    def unpublish(self, target: str, *, lazily: bool = False) -> None:
         if target in self.busy:
-            raise MountFailed(f"{target} is busy")
+            if not lazily:
+                raise MountFailed(f"{target} is busy")
+            self.detached.append(target)
         if self.mounts.pop(target, None):
             self.unpublished.append(target)
 
@@ -355,6 +368,12 @@ class FakeHost:
 
     def mounted(self, volume_root: str) -> Mapping[str, str]:
         return {volume: target for target, (volume, _) in self.mounts.items() if target.startswith(volume_root)}
+
+    def device_at(self, target: str) -> str:
+        return self.mounts[target][1] if target in self.mounts else ""
+
+    def is_device_mounted(self, device: str) -> bool:
+        return any(source == device for _, source in self.mounts.values())
 
     def lacking(self, filesystems: Sequence[Filesystem], tools: Sequence[str]) -> str:
         return self.missing
@@ -371,6 +390,8 @@ class FakeAgent:
         self.reachable = True
         self.in_use: set[str] = set()
         self.asked = 0
+        self.killed: list[str] = []
+        self.immortal = False
 
     def identity(self) -> tuple[str, str]:
         self._check()
@@ -380,6 +401,15 @@ class FakeAgent:
         self._check()
         self.asked += 1
         return set(self.in_use)
+
+    def end_users(self, place: str, reason: str) -> int:
+        self._check()
+        if place not in self.in_use:
+            return 0
+        self.killed.append(place)
+        if not self.immortal:
+            self.in_use.discard(place)
+        return 1
 
     def _check(self) -> None:
         if not self.reachable:

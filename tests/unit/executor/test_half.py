@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polly_mesos.agent_api import Application, Assignment, HostService, Summons, Verdict, Welcome, encode
-from polly_mesos.executor import logs
+from polly_mesos.executor import half, logs
 from polly_mesos.executor.half import ExecutorHalf
 from polly_mesos.executor.mesos_executor import WANT_SUMMONS, PollyExecutor
 from polly_mesos.executor.provider_handler import ProviderHandler
@@ -144,6 +144,122 @@ def test_mounts_that_are_there_at_the_start_are_reported_and_kept(
     assert scheduler.reports[0].mounted == {VOLUME: kept, OTHER: dropped}
     eventually(lambda: dropped not in host.mounts)
     assert kept in host.mounts
+
+
+def test_what_this_host_holds_is_reported_whenever_it_changes(
+    life: Life, scheduler: FakeScheduler, mappings: Mappings
+) -> None:
+    life.begin()
+    assert scheduler.reports[0].generations == {}
+    resource = path_volume(mappings.root)
+    mappings.ready(resource, generation=7)
+    life.agent.in_use = {volume_path(resource)}
+    assert life.provider.handler.publish([resource])
+    eventually(lambda: scheduler.reports[-1].generations == {VOLUME: 7})
+    eventually(lambda: scheduler.reports[-1].mounted == {VOLUME: volume_path(resource)})
+    life.agent.in_use = set()
+    scheduler.assign(Assignment(0, (), (), {VOLUME: 7}))
+    eventually(lambda: scheduler.reports[-1].generations == scheduler.reports[-1].mounted == {})
+
+
+def test_the_first_report_names_what_an_earlier_process_held(
+    life: Life, scheduler: FakeScheduler, mappings: Mappings
+) -> None:
+    resource = path_volume(mappings.root)
+    mappings.ready(resource, generation=7)
+    assert mappings.publisher.publish([resource])
+    life.begin()
+    assert scheduler.reports[0].generations == {VOLUME: 7}
+
+
+def test_a_host_on_which_nothing_changes_reports_now_and_then(
+    life: Life, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert half._LOOK_AGAIN_SECONDS < 30.0, "a host that is silent for so long is taken for gone"
+    monkeypatch.setattr(half, "_LOOK_AGAIN_SECONDS", 0.0)
+    life.begin()
+    eventually(lambda: len(scheduler.reports) >= 3)
+
+
+def test_a_report_that_is_asked_for_comes_at_once(life: Life, scheduler: FakeScheduler) -> None:
+    life.begin()
+    before = len(scheduler.reports)
+    scheduler.assign(Assignment(0, (), (), {}, look=1))
+    eventually(lambda: len(scheduler.reports) > before)
+
+
+def test_a_host_that_lost_a_volume_kills_its_tasks(
+    life: Life, scheduler: FakeScheduler, host: FakeHost, mappings: Mappings
+) -> None:
+    life.begin()
+    resource = path_volume(mappings.root)
+    mappings.ready(resource)
+    assert life.provider.handler.publish([resource])
+    life.agent.in_use = {volume_path(resource)}
+    scheduler.assign(Assignment(0, (), (), {}))
+    asked = life.agent.asked
+    eventually(lambda: life.agent.asked > asked + 2)
+    assert life.agent.killed == [], "not being mentioned is no loss"
+    scheduler.assign(Assignment(0, (), (), {}, stop={VOLUME: 1}))
+    eventually(lambda: not host.mounts)
+    eventually(lambda: life.agent.killed == [volume_path(resource)])
+    eventually(lambda: scheduler.steps_of(VOLUME)[-1] == "unpublished")
+
+
+def test_mounts_that_are_in_use_outlast_a_scheduler_that_is_away_for_long(
+    life: Life, scheduler: FakeScheduler, host: FakeHost, mappings: Mappings
+) -> None:
+    life.begin()
+    used, idle = path_volume(mappings.root, "used"), path_volume(mappings.root, "idle")
+    mappings.ready(used)
+    mappings.ready(idle, OTHER)
+    life.agent.in_use = {volume_path(used)}
+    assert life.provider.handler.publish([used, idle])
+    scheduler.down()
+    eventually(lambda: volume_path(idle) not in host.mounts)
+    asked = life.agent.asked
+    eventually(lambda: life.agent.asked > asked + 5)
+    assert volume_path(used) in host.mounts
+    assert life.provider.running, "its disks stay on offer"
+    assert life.provider.handler.publish([used]), "what is mounted needs no scheduler half"
+    scheduler.up()
+    eventually(lambda: scheduler.steps_of(OTHER)[-1] == "unpublished")
+
+
+def test_a_fresh_ledger_that_knows_none_of_our_volumes_costs_nobody_a_mount_that_is_in_use(
+    life: Life, scheduler: FakeScheduler, host: FakeHost, mappings: Mappings
+) -> None:
+    life.begin()
+    used, idle = path_volume(mappings.root, "used"), path_volume(mappings.root, "idle")
+    mappings.ready(used)
+    mappings.ready(idle, OTHER)
+    life.agent.in_use = {volume_path(used)}
+    assert life.provider.handler.publish([used, idle])
+    scheduler.forgotten = True
+    scheduler.assign(Assignment(0, (), (), {}))
+    eventually(lambda: len(scheduler.hellos) == 2)
+    eventually(lambda: volume_path(idle) not in host.mounts)
+    asked = life.agent.asked
+    eventually(lambda: life.agent.asked > asked + 5)
+    assert volume_path(used) in host.mounts
+    assert life.agent.killed == []
+    assert host.formatted, "unmounting loses nothing"
+    eventually(lambda: scheduler.reports[-1].generations == {VOLUME: 1})
+
+
+def test_another_clusters_scheduler_half_is_told_nothing_and_changes_nothing(
+    life: Life, scheduler: FakeScheduler, host: FakeHost, mappings: Mappings
+) -> None:
+    life.begin()
+    resource = path_volume(mappings.root)
+    mappings.ready(resource)
+    assert life.provider.handler.publish([resource])
+    scheduler.token, scheduler.welcome = "the-other-clusters", replace(scheduler.welcome, provider_name="other")
+    scheduler.assign(Assignment(0, (), (), {}))
+    life.agent.in_use = {volume_path(resource)}
+    eventually(lambda: not life.client.summoned)
+    assert host.mounts
+    assert life.provider.running
 
 
 @pytest.mark.parametrize(

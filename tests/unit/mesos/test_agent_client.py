@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from polly_mesos.errors import AgentUnreachable
-from polly_mesos.mesos.agent_client import AgentClient, process_of
+from polly_mesos.mesos.agent_client import AgentClient, Container, process_of
 from polly_mesos.mesos.http import MesosRefused
 from polly_mesos.mesos.recordio import MalformedStream
 
@@ -99,6 +99,57 @@ def test_what_is_in_use_is_what_unfinished_tasks_and_executors_hold(server, agen
 def test_an_idle_agent_uses_nothing(server, agent):
     server.answers["GET_STATE"] = (200, {"get_state": {}})
     assert agent.places_in_use() == frozenset()
+
+
+def using(name, **fields):
+    return {"framework_id": {"value": "f"}, "resources": [volume(name)], **fields}
+
+
+def test_the_containers_of_what_uses_a_volume(server, agent):
+    tasks = {
+        "launched_tasks": [
+            using("v", task_id={"value": "command"}),
+            using("v", task_id={"value": "t1"}, executor_id={"value": "e1"}),
+            using("v", task_id={"value": "t2"}, executor_id={"value": "e1"}),
+            using("another", task_id={"value": "t3"}, executor_id={"value": "e3"}),
+        ],
+        "queued_tasks": [using("v", task_id={"value": "not started"})],
+        "terminated_tasks": [using("v", task_id={"value": "over"}, executor_id={"value": "e4"})],
+    }
+    executors = {"executors": [{"executor_info": using("v", executor_id={"value": "e2"})}]}
+    containers = [
+        {"framework_id": {"value": framework}, "executor_id": {"value": executor}, "container_id": {"value": executor}}
+        for framework, executor in (
+            *(("f", name) for name in ("command", "e1", "e2", "e3", "e4")),
+            ("another framework", "e1"),
+        )
+    ]
+    server.answers["GET_STATE"] = (200, {"get_state": {"get_tasks": tasks, "get_executors": executors}})
+    server.answers["GET_CONTAINERS"] = (200, {"get_containers": {"containers": containers}})
+    assert agent.containers_using("/polly/volumes/roles/dev/v") == (
+        Container("command", "f", "command", ("command",)),
+        Container("e1", "f", "e1", ("t1", "t2")),
+        Container("e2", "f", "e2"),
+    )
+    assert agent.containers_using("/polly/volumes/roles/dev/unused") == ()
+
+
+def test_a_container_is_killed(server, agent):
+    server.answers["KILL_CONTAINER"] = (200, b"")
+    agent.kill_container(Container("c", "f", "e"))
+    _, call, _ = server.calls[0]
+    assert call == {"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "c"}, "signal": 9}}
+
+
+def test_a_container_that_is_gone_needs_no_killing(server, agent):
+    server.answers["KILL_CONTAINER"] = (404, b"Container c cannot be found")
+    agent.kill_container(Container("c", "f", "e"))
+
+
+def test_not_being_allowed_to_kill_is_an_error(server, agent):
+    server.answers["KILL_CONTAINER"] = (403, b"")
+    with pytest.raises(MesosRefused):
+        agent.kill_container(Container("c", "f", "e"))
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, AgentUnreachable), (500, AgentUnreachable), (400, MesosRefused)])
