@@ -48,9 +48,10 @@ NetworkKind = Literal["host", "namespaces"]
 QUICK_FAILURES: Mapping[str, str] = {
     "MESOS_AGENT_PING_TIMEOUT": "1secs",
     "MESOS_MAX_AGENT_PING_TIMEOUTS": "4",
-    "MESOS_EXECUTOR_REREGISTRATION_TIMEOUT": "4secs",
+    "MESOS_ZK_SESSION_TIMEOUT": "4secs",
 }
-"""An ``environment`` for tests of failures: master and agents miss each other within seconds, not within 75.
+"""An ``environment`` for tests of failures: master and agents miss each other within seconds, not within 75, and
+ZooKeeper misses the master within 4, not within 10. A master that misses ZooKeeper for that long ends itself.
 
 Mesos allows no less than 10 minutes for agents to come back to a new master (``--agent_reregister_timeout``)."""
 

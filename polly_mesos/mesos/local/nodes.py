@@ -100,6 +100,8 @@ class LocalMaster(LocalNode):
     (``MESOS_ZK_SESSION_TIMEOUT``). Without, it starts with an empty registry, learns of its agents when they miss
     its pings for long enough (``MESOS_AGENT_PING_TIMEOUT`` times ``MESOS_MAX_AGENT_PING_TIMEOUTS``), and of its
     frameworks when they subscribe again; all keep their ids either way.
+
+    A master whose own session has ended, for example while it was paused or cut from ZooKeeper, ends itself.
     """
 
     def start(self) -> None:

@@ -87,8 +87,7 @@ def plan(
         path = {"PATH": inherited.get("PATH", os.defpath)}
         zookeeper = planner.node(ZOOKEEPER, zookeeper_port, command, path)
         election = master_url(zookeeper.endpoint)
-        # a master that is started again leads once the session of the one before it has ended
-        flags = {"MESOS_REGISTRY": "replicated_log", "MESOS_QUORUM": "1", "MESOS_ZK_SESSION_TIMEOUT": "4secs"}
+        flags = {"MESOS_REGISTRY": "replicated_log", "MESOS_QUORUM": "1"}
     master = planner.mesos_node(MASTER, master_port, "master", election, flags)
     record = Record(planner.identity, planner.ip(SCHEDULER), wishes.subnet, isolation, master, [], zookeeper)
     address = election or master.endpoint

@@ -13,6 +13,11 @@ PATH = "/mesos"
 """Where the master announces itself."""
 
 _JARS = Path("/usr/share/java")
+# Chosen by name: among all that is there, several loggers would contend
+_NEEDED_JARS = (
+    *("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple"),
+    *("netty-all", "snappy-java", "metrics-core", "commons-cli", "commons-io"),
+)
 _REMEDY = "as root on Debian or Ubuntu: apt-get install --no-install-recommends libzookeeper-java default-jre-headless"
 # Sessions may be as short as two ticks; Mesos' --zk_session_timeout chooses
 _CONFIGURATION = """\
@@ -45,20 +50,15 @@ def zookeeper_command(java: str, home: Path) -> list[str]:
     """
     # A small heap and one collector thread: it holds a dozen nodes, beside a Mesos that wants the processors.
     options = ["-Xmx128m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
+    jars = ":".join(str(_JARS / f"{name}.jar") for name in _NEEDED_JARS)
     main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-    return [java, *options, "-cp", f"{home}:{_JARS}/*", main, str(home / "zoo.cfg")]
+    return [java, *options, "-cp", jars, main, str(home / "zoo.cfg")]
 
 
 def write_configuration(home: Path, ip: str, port: int) -> None:
     """Write the configuration, and make the directory for the data; both stay over restarts."""
     (home / "data").mkdir(parents=True, exist_ok=True)
     (home / "zoo.cfg").write_text(_CONFIGURATION.format(data=home / "data", ip=ip, port=port))
-    (home / "log4j.properties").write_text(
-        "log4j.rootLogger=INFO, out\n"
-        "log4j.appender.out=org.apache.log4j.ConsoleAppender\n"
-        "log4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
-        "log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1} %m%n\n"
-    )
 
 
 def master_url(endpoint: str) -> str:
