@@ -28,6 +28,7 @@ from polly_mesos.model import (
     VolumeState,
 )
 from polly_mesos.scheduler.services import Services
+from polly_mesos.scheduler.tags import encode, origin_of
 from polly_mesos.scheduler.worker import KeyedWorkers
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class VolumeController:
         request = CreateRequest(
             token=volume.id,
             size=volume.size,
-            tags=Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch),
+            tags=self._tags(volume),
             zone=profile.zone,
             platform_type=profile.platform_type,
             iops=profile.iops,
@@ -167,6 +168,11 @@ class VolumeController:
             return _POLL
         self._ledger.volume_created(volume.id, made.id)
         return 0.0
+
+    def _tags(self, volume: Volume) -> Tags:
+        node = self._ledger.agent(volume.agent).endpoint if volume.agent else ""
+        user = encode(origin_of(volume, node))
+        return Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch, user)
 
     def _attach(self, volume: Volume, publication: Publication) -> float:
         host = self._identity(volume, publication)

@@ -30,6 +30,7 @@ from polly_mesos.model import (
     VolumeState,
 )
 from polly_mesos.scheduler.controller import VolumeController
+from polly_mesos.scheduler.tags import decode
 from tests.unit.scheduler.conftest import GOLD
 
 DEADLINE = 10.0
@@ -254,3 +255,22 @@ def test_retained_data_stays_on_the_platform(
     controller.stop()
     assert ledger.volume(made.id).state is VolumeState.RELEASED
     assert len(platform.driver.list().volumes) == 1
+
+
+def test_a_platform_volume_says_whose_it_is(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    tags = platform.driver.get(volume.id).tags
+    origin = decode(tags.user)
+    assert (tags.cluster, tags.volume, tags.profile, tags.epoch) == ("test", volume.id, "gold", ledger.epoch)
+    assert origin is not None
+    assert origin.node == "127.0.0.1:5051"
+    assert (origin.owner, origin.persistence_id, origin.persistence, origin.agent, origin.framework) == (
+        volume.owner,
+        volume.persistence_id,
+        volume.persistence,
+        volume.agent,
+        volume.framework,
+    )
