@@ -20,7 +20,7 @@ from polly_mesos.errors import DeviceNotFound, HostError, PlatformError, Platfor
 
 _POLL = 0.01
 _FOLDER = "hosts"
-_PROCESS_STARTED = 19
+_STATE, _THREADS, _STARTED = 0, 17, 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ def start_of(pid: int | str) -> int | None:
         return None
     # The second field, the name in parentheses, may itself contain spaces and parentheses.
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[_PROCESS_STARTED])
+    # A process whose first thread has ended is no more than its exit status once the others have ended too.
+    ended = fields[_STATE] in "ZX" and int(fields[_THREADS]) <= 1
+    return None if ended else int(fields[_STARTED])
 
 
 def announce(directory: str, node: str, environment: Mapping[str, str] = os.environ) -> None:

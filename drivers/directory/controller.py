@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ from drivers.base import (
     Tags,
 )
 from drivers.directory.settings import DirectorySettings
-from drivers.directory.usage import user_of
+from drivers.directory.usage import task_of, user_of
 from drivers.fencing import CannotLook, Finding, Sight, look_for_host
+from drivers.hosts import read_lease, this_boot
 from drivers.records import (
     Record,
     Records,
@@ -169,7 +171,7 @@ class DirectoryController(ControllerDriver):
             return found
         held = [_data(self._volumes, name) for name in self._volumes.held_by(host)]
         try:
-            if user := user_of(held, found.lease):
+            if user := user_of(held, found.lease) or task_of(found.lease):
                 return Finding(Sight.THERE, f"{user}, though {host} is gone")
         except CannotLook as error:
             return Finding(Sight.UNKNOWN, f"{error}, so nobody knows whether a task of {host} runs")
@@ -178,24 +180,27 @@ class DirectoryController(ControllerDriver):
     def _cut_off(self, name: str, host: str) -> None:
         """Give the volume's directory another path, so that only what has it open already could still write there.
 
-        :raises VolumeInUse: something of the host is there; the directory is where it was
+        :raises VolumeInUse: something has it open; the directory is where it was
         """
         before = _data(self._volumes, name)
-        self._refuse_if_there(name, host)
+        self._refuse_if_open(before, host)
         after = before.with_name(f"data.{int(before.suffix[1:] or 0) + 1}")
         os.rename(before, after)
         try:
-            self._refuse_if_there(name, host)
+            self._refuse_if_open(after, host)
         except BaseException:
             os.rename(after, before)
             raise
         sync_directory(after.parent)
 
-    def _refuse_if_there(self, name: str, host: str) -> None:
-        if (found := self._look_for(host)).sight is Sight.THERE:
-            raise VolumeInUse(
-                f"volume {name} is not taken from {host}: {found.reason}", remedy="end that first, then try again"
-            )
+    def _refuse_if_open(self, data: Path, host: str) -> None:
+        """What cannot be looked at is no reason to refuse: the caller says that the host is fenced."""
+        lease = read_lease(self._settings.directory, host)
+        if lease is None or lease.boot != this_boot():
+            return
+        with contextlib.suppress(CannotLook):
+            if user := user_of([data], lease):
+                raise VolumeInUse(f"{data} cannot be taken by force: {user}", remedy="end that process, then try again")
 
     def _make_from(self, records: Records, name: str, source: str, request: CreateRequest) -> PlatformVolume:
         self._check(request)

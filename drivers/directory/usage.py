@@ -1,14 +1,14 @@
-"""Which processes of this machine use a directory, or could: by open files, mapped files, places and mounts.
+"""Which processes of this machine use a directory: by open files, mapped files, places and mounts.
 
 A directory has no device whose users the kernel counts, so every process is looked at. One that only knows the path is
-not found so: the controller side changes the path before it relies on what is said here.
+not found so: the controller side changes the path when it takes a directory from a host.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from drivers.fencing import CannotLook, processes, status_of
@@ -18,17 +18,32 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def user_of(directories: Sequence[Path], lease: Lease) -> str:
-    """One process that uses one of the directories or is a task of the host, in words; empty where there is none.
+    """One process that uses one of the volumes' directories, in words; empty where there is none.
 
+    :param lease: of the host that holds them
     :raises CannotLook: this process may not look at one that could
     """
     marks = [f"{directory.parent}/" for directory in directories]
+    # Seen from another root, or through a mount of the directory itself, only the end of its path is the same.
     marks += [f"/{directory.parent.name}/{directory.name}" for directory in directories]
+    return _find(lease, lambda pid: _marked(_places(pid), marks) or _hidden(pid, directories)) if directories else ""
+
+
+def task_of(lease: Lease) -> str:
+    """One task of a host's agent, in words; empty where there is none, or where its sandboxes are not known.
+
+    :raises CannotLook: this process may not look at one that could be
+    """
+    return _find(lease, lambda pid: _in_sandbox(pid, lease.sandboxes)) if lease.sandboxes else ""
+
+
+def _find(lease: Lease, use: Callable[[int], str]) -> str:
     for pid in processes():
-        if pid == os.getpid() or not _concerns(pid, lease.user):
+        thread = _living_thread(pid)
+        if pid == os.getpid() or not _concerns(thread, lease.user):
             continue
         try:
-            used = _marked(_places(pid), marks) or _hidden(pid, directories) or _in_sandbox(pid, lease.sandboxes)
+            used = use(thread)
         except _GONE as error:
             if start_of(pid) is None:
                 continue
@@ -42,12 +57,22 @@ def user_of(directories: Sequence[Path], lease: Lease) -> str:
     return ""
 
 
+def _living_thread(pid: int) -> int:
+    """The process, or another thread of it where its first one has ended: what it has open is seen at that one."""
+    if status_of(pid, "State")[:1] != "Z":
+        return pid
+    with contextlib.suppress(*_GONE):
+        threads = map(int, os.listdir(f"/proc/{pid}/task"))
+        return next((thread for thread in threads if status_of(thread, "State")[:1] not in ("Z", "X", "")), pid)
+    return pid
+
+
 def _concerns(pid: int, user: int) -> bool:
     """Whether it is a program, not a thread of the kernel or what is left of one, and may be one of the host's.
 
     :param user: whom the host's processes run as; only root's tasks may be anybody's
     """
-    if status_of(pid, "State")[:1] in ("Z", "X", "") or not status_of(pid, "VmSize"):
+    if not status_of(pid, "VmSize"):
         return False
     return user == 0 or str(user) in status_of(pid, "Uid").split()
 
@@ -100,9 +125,7 @@ def _contains(directory: Path, file: tuple[int, int]) -> bool:
 
 
 def _in_sandbox(pid: int, sandboxes: str) -> str:
-    """Tasks of Mesos are told their sandboxes, and have their output there."""
-    if not sandboxes:
-        return ""
+    """Mesos tells its tasks their sandboxes, and has their output there."""
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     told = any(variable.partition(b"=")[2].startswith(os.fsencode(f"{sandboxes}/")) for variable in environment)
     return f"a sandbox below {sandboxes}" if told else _marked(_places(pid), [f"{sandboxes}/"])

@@ -121,7 +121,7 @@ class LoopController(ControllerDriver):
         with platform_errors(f"detaching volume {platform_id}"), self._volumes.lock():
             record = self._volumes.find(platform_id)
             if record is not None and record.tags.cluster == self._cluster:
-                with self._taken_by_force(platform_id, host.host) if force else contextlib.nullcontext():
+                with self._unused(platform_id) if force else contextlib.nullcontext():
                     self._volumes.let_go(platform_id, host.host)
 
     def fence(self, host: HostIdentity) -> Fence:
@@ -183,20 +183,25 @@ class LoopController(ControllerDriver):
         return found
 
     @contextlib.contextmanager
-    def _taken_by_force(self, name: str, host: str) -> Iterator[None]:
-        """Hold off the volume's host for the length of a block, after making sure that there is nothing of it.
+    def _unused(self, name: str) -> Iterator[None]:
+        """Make sure that nothing writes to the image, and hold off its host for the length of a block.
 
-        :raises VolumeInUse: something of the host is there
+        Hosts bind an image under the same lock, and only while they are its holder: so a host that comes back, or was
+        never gone, cannot begin to write after the block.
+
+        :raises VolumeInUse: something writes to it, or may
         """
+        image = str(_image(self._volumes, name))
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(FileNotFoundError):
                 try:
-                    stack.enter_context(locked(str(_image(self._volumes, name)), wait=False))
+                    stack.enter_context(locked(image, wait=False))
                 except BlockingIOError as error:
-                    raise VolumeInUse(f"{host} is binding or releasing volume {name} now") from error
-            if (found := self._look_for(host)).sight is Sight.THERE:
+                    raise VolumeInUse(f"{image} is being bound or released now", remedy="try again") from error
+            if user := possible_user(image):
                 raise VolumeInUse(
-                    f"volume {name} is not taken from {host}: {found.reason}", remedy="end that first, then try again"
+                    f"volume {name} cannot be taken by force: {user}",
+                    remedy="end what uses it, unmount it, and free the device with `losetup --detach`",
                 )
             yield
 

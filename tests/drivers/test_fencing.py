@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from drivers.directory.settings import DirectorySettings
 from drivers.hosts import Machine
 from drivers.loop import DRIVER as LOOP
 from drivers.loop.controller import LoopController
+from drivers.loop.devices import locked
 from drivers.loop.host import LoopHost
 from drivers.loop.settings import LoopSettings
 from polly_mesos.errors import DeviceNotFound, VolumeInUse
@@ -32,6 +35,39 @@ OTHER = HostIdentity("192.0.2.2:1")
 HOLDS_OPEN = """
 import sys
 file = open(sys.argv[1] + "/held-open", "a")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+HOLDS_OPEN_IN_ANOTHER_THREAD = """
+import ctypes, sys, threading
+file = open(sys.argv[1] + "/held-open", "a")
+main = threading.main_thread().native_id
+def go_on():
+    while not open(f"/proc/{main}/stat").read().rpartition(")")[2].split()[0] == "Z":
+        pass
+    print("ready", flush=True)
+    sys.stdin.read()
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+HOLDS_MAPPED = """
+import mmap, os, sys
+with open(sys.argv[1] + "/held-open", "wb+") as file:
+    file.truncate(4096)
+    mapped = mmap.mmap(file.fileno(), 4096)
+for number in os.listdir("/proc/self/fd"):
+    if int(number) > 2:
+        try:
+            os.close(int(number))
+        except OSError:
+            pass
+print("ready", flush=True)
+sys.stdin.read()
+"""
+STANDS_THERE = """
+import os, sys
+os.chdir(sys.argv[1])
+open("held-open", "w").close()
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -99,10 +135,9 @@ class TestDirectory:
     ) -> None:
         self.held(controller, volume, host)
         host.kill(host.executor)
-        assert not controller.fence(HostIdentity(host.node)).proven
-        with pytest.raises(VolumeInUse, match="agent"):
-            controller.detach(volume.id, HostIdentity(host.node), force=True)
-        assert controller.get(volume.id).attached_to == (host.node,)
+        fence = controller.fence(HostIdentity(host.node))
+        assert not fence.proven
+        assert "agent" in fence.reason
 
     @pytest.mark.parametrize("program", [HOLDS_OPEN, WRITES_NOW_AND_THEN])
     def test_a_task_that_outlives_its_agent_is_seen(
@@ -114,18 +149,41 @@ class TestDirectory:
         fence = controller.fence(HostIdentity(host.node))
         assert not fence.proven
         assert f"process {task.pid}" in fence.reason
-        with pytest.raises(VolumeInUse, match=f"process {task.pid}"):
-            controller.detach(volume.id, HostIdentity(host.node), force=True)
-        assert Path(data).is_dir()
         host.kill(task)
         assert controller.fence(HostIdentity(host.node)).proven
 
-    def test_a_process_that_hides_that_it_is_a_task_is_seen_by_what_it_has_open(
-        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    @pytest.mark.parametrize("program", [HOLDS_OPEN, HOLDS_OPEN_IN_ANOTHER_THREAD, HOLDS_MAPPED, STANDS_THERE])
+    def test_a_process_that_hides_that_it_is_a_task_is_seen_by_what_it_uses(
+        self, program: str, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
     ) -> None:
-        task = host.task(HOLDS_OPEN, self.held(controller, volume, host))
+        data = self.held(controller, volume, host)
+        task = host.task(program, data)
         host.kill(host.executor, host.agent)
         assert f"process {task.pid} uses" in controller.fence(HostIdentity(host.node)).reason
+        with pytest.raises(VolumeInUse, match=f"process {task.pid}"):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert controller.get(volume.id).attached_to == (host.node,)
+        assert os.listdir(data) == ["held-open"]
+        host.kill(task)
+        assert controller.fence(HostIdentity(host.node)).proven
+
+    def test_a_task_that_opens_files_again_and_again_is_cut_off(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        task = host.task(WRITES_NOW_AND_THEN, self.held(controller, volume, host))
+        host.kill(host.executor, host.agent)
+        deadline = time.monotonic() + 10
+        while controller.get(volume.id).attached_to and time.monotonic() < deadline:
+            with contextlib.suppress(VolumeInUse):
+                controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert task.wait(10) != 0, "it could go on writing"
+
+    def test_a_host_that_came_back_after_it_was_fenced_does_not_keep_what_it_does_not_use(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
+    ) -> None:
+        self.held(controller, volume, host)
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        assert controller.get(volume.id).attached_to == ()
 
     @pytest.mark.root
     def test_a_bind_mount_in_a_namespace_of_its_own_is_seen(
@@ -261,6 +319,26 @@ class TestLoop:
         assert f"process {host.executor.pid}" in controller.fence(HostIdentity(host.node)).reason
         host.power_off()
         assert controller.fence(HostIdentity(host.node)).proven
+
+    def test_what_a_living_host_does_not_use_can_be_taken_and_what_it_uses_cannot(
+        self,
+        controller: LoopController,
+        host: HostProcesses,
+        volume: PlatformVolume,
+        mounted: Callable[[], tuple[Json, str]],
+    ) -> None:
+        controller.attach(volume.id, HostIdentity(host.node))
+        controller.detach(volume.id, HostIdentity(host.node), force=True)
+        _, device = mounted()
+        with pytest.raises(VolumeInUse, match=f"{device}.*losetup"):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
+
+    def test_an_image_that_is_being_bound_is_not_taken(
+        self, controller: LoopController, host: HostProcesses, volume: PlatformVolume
+    ) -> None:
+        attachment = controller.attach(volume.id, HostIdentity(host.node))
+        with locked(attachment["image"]), pytest.raises(VolumeInUse, match="being bound"):
+            controller.detach(volume.id, HostIdentity(host.node), force=True)
 
     def test_a_late_host_cannot_bind_what_was_taken_from_it(
         self, controller: LoopController, host: HostProcesses, volume: PlatformVolume, tmp_path: Path
