@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from polly_mesos.errors import MountFailed, PollyError
-from polly_mesos.executor.host import formatting, links, mounts, superblocks
+from polly_mesos.executor.host import formatting, links, mounts, nested_roles, superblocks
 from polly_mesos.model import Filesystem, FormatState
 
 _SHAPES = ("*/volumes/roles/*/*", "*/*/target")
@@ -85,8 +85,9 @@ def mounted(volume_root: str) -> dict[str, str]:
     root = Path(os.path.realpath(volume_root))
     found = {volume: target for target in _targets(root) if (volume := links.volume_at(target)) is not None}
     for mount in mounts.mounts():
-        if _is_target(root, mount.mount_point) and (volume := _volume_on(mount.source)) is not None:
-            found[volume] = mount.mount_point
+        target = nested_roles.as_agent_sees(mount.mount_point)
+        if _is_target(root, target) and (volume := _volume_on(mount.source)) is not None:
+            found[volume] = target
     return found
 
 
@@ -95,8 +96,8 @@ def _targets(root: Path) -> Iterator[str]:
         yield from (str(path) for path in root.glob(shape))
 
 
-def _is_target(root: Path, mount_point: str) -> bool:
-    path = Path(mount_point)
+def _is_target(root: Path, target: str) -> bool:
+    path = Path(target)
     return path.is_relative_to(root) and any(
         len(path.relative_to(root).parts) == shape.count("/") + 1 and path.match(shape) for shape in _SHAPES
     )
@@ -117,6 +118,7 @@ def _make_target(target: str) -> None:
     if os.path.islink(target):
         raise MountFailed(f"{target} is a symbolic link, so nothing is mounted there", remedy="remove the link")
     try:
+        nested_roles.make_way(target)
         os.makedirs(target, exist_ok=True)
         entries = os.listdir(target)
     except OSError as error:

@@ -130,6 +130,29 @@ def test_what_is_mounted_is_found_without_any_memory(machine: Machine) -> None:
     assert host.mounted(str(machine.root)) == {first: machine.target(), second: disk}
 
 
+def test_no_blank_of_a_nested_role_is_in_the_kernels_table_where_mesos_would_stumble_over_it(machine: Machine) -> None:
+    """Mesos cannot start a container with shared mounts while there is one (found by the fault campaign)."""
+    volume = machine.volume()
+    target = machine.publish(volume)
+    assert "/roles/a b/" in target
+    mount = mounts.mount_at(target)
+    assert mount is not None
+    assert " " not in mount.mount_point.removeprefix(str(machine.root))
+    assert host.mounted(str(machine.root)) == {volume: target}
+    Path(target, "file").touch()
+    host.unpublish(target)
+    assert host.mounted(str(machine.root)) == {}
+
+
+def test_a_nested_role_in_which_an_earlier_version_has_volumes_mounted_keeps_its_directory(machine: Machine) -> None:
+    earlier = Path(machine.target("earlier"))
+    earlier.mkdir(parents=True)
+    volume = machine.volume()
+    target = machine.publish(volume)
+    assert host.mounted(str(machine.root)) == {volume: target}
+    assert earlier.is_dir()
+
+
 def test_another_volume_is_not_mounted_over_the_first(machine: Machine) -> None:
     first, second = machine.volume(), machine.volume()
     target = machine.publish(first)
