@@ -38,3 +38,9 @@ def assert_nothing_left(directory: Path) -> None:
     assert mounts_below(directory) == []
     assert loop_devices_below(directory) == []
     assert [*directory.rglob("*.img"), *directory.rglob("*.part"), *directory.rglob("*.holder")] == []
+
+
+def networks_of(cluster_id: str) -> list[str]:
+    """The network namespaces and devices of a local cluster."""
+    namespaces = Path("/run/netns").glob(f"polly-{cluster_id}-*")
+    return [str(found) for found in (*namespaces, *Path("/sys/class/net").glob(f"polly{cluster_id[:10]}"))]

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from polly_mesos.errors import UnsupportedPlatform
+from polly_mesos.errors import LocalMesosError, UnsupportedPlatform
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.mesos.local.package import Mesos, check_platform, ensure_mesos
+from polly_mesos.mesos.local.zookeeper import find_java
 
 ClusterFactory = Callable[..., LocalCluster]
 
@@ -41,7 +42,16 @@ def mesos() -> Mesos:
     return ensure_mesos()
 
 
-def _make_cluster(stack: ExitStack, **arguments: Any) -> LocalCluster:
+def require_zookeeper() -> None:
+    """Skip where ZooKeeper is not installed."""
+    try:
+        find_java()
+    except LocalMesosError as error:
+        pytest.skip(str(error))
+
+
+def make_cluster(stack: ExitStack, **arguments: Any) -> LocalCluster:
+    """Start a cluster that the stack ends."""
     # not below pytest's own directories: this keeps the paths short, and it is removed at once
     directory = Path(tempfile.mkdtemp(prefix="polly-mesos-"))
     stack.callback(shutil.rmtree, directory)
@@ -56,14 +66,14 @@ def _make_cluster(stack: ExitStack, **arguments: Any) -> LocalCluster:
 def cluster_factory(mesos: Mesos) -> Iterator[ClusterFactory]:
     """Makes clusters that are up: ``cluster_factory(agents=1, isolation="posix", ...)``, ended after the test."""
     with ExitStack() as stack:
-        yield lambda **arguments: _make_cluster(stack, **{"agents": 1, **arguments})
+        yield lambda **arguments: make_cluster(stack, **{"agents": 1, **arguments})
 
 
 @pytest.fixture(scope="session")
 def cluster(mesos: Mesos) -> Iterator[LocalCluster]:
     """One cluster for all tests, of two agents; a test that ends one of them starts it again."""
     with ExitStack() as stack:
-        yield _make_cluster(stack, agents=2)
+        yield make_cluster(stack, agents=2)
 
 
 @dataclass(frozen=True)

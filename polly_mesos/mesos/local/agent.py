@@ -23,16 +23,16 @@ class LocalAgent(LocalNode):
     @property
     def work_dir(self) -> Path:
         """Mesos' ``--work_dir``, with the sandboxes in it."""
-        return self._cluster.layout.work(self.name)
+        return self.cluster.layout.work(self.name)
 
     @property
     def volumes(self) -> Path:
         """The directory for mounted volumes that stands for this host's own, named by the agent's port."""
-        return self._cluster.volumes / str(self._node.port)
+        return self.cluster.volumes / str(self._node.port)
 
     def processes(self) -> list[int]:
         """The executors and tasks below it, and what these started."""
-        with self._cluster.changing() as record:
+        with self.cluster.changing() as record:
             found = {*cgroups.processes(record.cgroup(self.name)), *find_marked(self._mark(record), self.work_dir)}
             return sorted(found - {self.pid})
 
@@ -43,8 +43,8 @@ class LocalAgent(LocalNode):
             itself, and remove ``meta/slaves/latest``, as Mesos tells operators to do: it registers as a new agent
         :raises LocalMesosError: it ended at once, or did not register in time
         """
-        layout = self._cluster.layout
-        with self._cluster.changing() as record:
+        layout = self.cluster.layout
+        with self.cluster.changing() as record:
             node = record.node(self.name)
             if node.runs:
                 return
@@ -67,8 +67,8 @@ class LocalAgent(LocalNode):
 
         :raises LocalMesosError: a process did not die in time
         """
-        layout = self._cluster.layout
-        with self._cluster.changing() as record:
+        layout = self.cluster.layout
+        with self.cluster.changing() as record:
             node = record.node(self.name)
             if node.process:
                 node.process.end(signal.SIGKILL)
@@ -90,7 +90,7 @@ class LocalAgent(LocalNode):
 
         :raises LocalMesosError: it runs
         """
-        with self._cluster.changing() as record:
+        with self.cluster.changing() as record:
             if record.node(self.name).runs:
                 raise LocalMesosError(f"{self.name} runs", remedy="stop it before its work directory is removed")
             # sandboxes have volumes mounted in them, which must not be emptied

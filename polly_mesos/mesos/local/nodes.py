@@ -18,7 +18,7 @@ class LocalNode:
     """One process of a cluster that is up; this class itself is for its ZooKeeper."""
 
     def __init__(self, cluster: LocalCluster, name: str) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self.name = name
 
     def __repr__(self) -> str:
@@ -26,7 +26,7 @@ class LocalNode:
 
     @property
     def _node(self) -> Node:
-        return self._cluster.node(self.name)
+        return self.cluster.node(self.name)
 
     @property
     def endpoint(self) -> str:
@@ -42,7 +42,7 @@ class LocalNode:
     @property
     def log(self) -> Path:
         """Its log, of all its starts."""
-        return self._cluster.layout.log(self.name)
+        return self.cluster.layout.log(self.name)
 
     def alive(self) -> bool:
         """Whether its process is there; a paused one is."""
@@ -58,11 +58,11 @@ class LocalNode:
 
         :raises LocalMesosError: it ended at once, or was not ready in time
         """
-        with self._cluster.changing() as record:
+        with self.cluster.changing() as record:
             node = record.node(self.name)
             if not node.runs:
-                lifecycle.start_node(self._cluster.layout, record, node)
-                lifecycle.wait_zookeeper(self._cluster.layout, node)
+                lifecycle.start_node(self.cluster.layout, record, node)
+                lifecycle.wait_zookeeper(self.cluster.layout, node)
 
     def stop(self) -> None:
         """End its process with SIGTERM, as an operator does; what an agent launched goes on."""
@@ -81,7 +81,7 @@ class LocalNode:
         self._send(signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
-        with self._cluster.changing() as record:
+        with self.cluster.changing() as record:
             process = record.node(self.name).process
             if process:
                 process.end(number)
@@ -106,7 +106,7 @@ class LocalMaster(LocalNode):
 
     def start(self) -> None:
         """Start it again, and wait until it leads; agents come back later (:meth:`LocalCluster.wait_registered`)."""
-        with self._cluster.changing() as record:
+        with self.cluster.changing() as record:
             if not record.master.runs:
-                lifecycle.start_node(self._cluster.layout, record, record.master)
-                lifecycle.wait_ready(self._cluster.layout, record, [])
+                lifecycle.start_node(self.cluster.layout, record, record.master)
+                lifecycle.wait_ready(self.cluster.layout, record, [])
