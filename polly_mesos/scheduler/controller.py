@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from polly_mesos.model import (
     Volume,
     VolumeState,
 )
+from polly_mesos.scheduler.publications import is_unexplained
 from polly_mesos.scheduler.services import Services
 from polly_mesos.scheduler.tags import encode, origin_of
 from polly_mesos.scheduler.worker import KeyedWorkers
@@ -53,7 +55,15 @@ class VolumeController:
         self._services = services
         self._cluster = cluster
         self._failures: dict[str, int] = {}
+        self._listeners: list[Callable[[str, str, str, float], None]] = []
         self._workers = KeyedWorkers(self.step, workers=workers, name="volume-controller")
+
+    def on_call(self, listener: Callable[[str, str, str, float], None]) -> None:
+        """Call ``listener`` after each change of a platform: service, call, ``ok`` or the error's code, and seconds.
+
+        It is called on the thread that made the call, and must be quick.
+        """
+        self._listeners.append(listener)
 
     def start(self) -> None:
         """Begin, with every volume that the ledger says is not yet as it should be."""
@@ -128,6 +138,10 @@ class VolumeController:
                 return self._attach(volume, publication)
             case PublicationState.DETACHING:
                 return self._detach(volume, publication)
+            case _ if is_unexplained(publication):
+                # To attach what is attached changes nothing, and tells what the host's driver needs.
+                self._attach(volume, publication)
+                return None
             case _:
                 return None
 
@@ -240,7 +254,7 @@ class VolumeController:
         operation = self._ledger.begin(kind, volume.id, detail, volume.agent)
         try:
             fault_point(f"{kind}.before-call")
-            answer = call()
+            answer = self._observed(volume.service, kind, call)
             fault_point(f"{kind}.after-call")
         except PollyError as error:
             if not error.retryable and not getattr(error, "outcome_unknown", False):
@@ -249,6 +263,19 @@ class VolumeController:
         self._ledger.finish(operation.id, outcome(answer))
         fault_point(f"{kind}.after-outcome")
         return answer
+
+    def _observed(self, service: str, kind: str, call: Callable[[], Answer]) -> Answer:
+        began, outcome = time.monotonic(), "unexpected"
+        try:
+            answer = call()
+            outcome = "ok"
+            return answer
+        except PollyError as error:
+            outcome = error.code
+            raise
+        finally:
+            for listener in self._listeners:
+                listener(service, kind.removeprefix("volume."), outcome, time.monotonic() - began)
 
     def _identity(self, volume: Volume, publication: Publication) -> HostIdentity:
         known = self._ledger.agent(publication.agent).identities.get(volume.service)

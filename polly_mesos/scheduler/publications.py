@@ -57,7 +57,8 @@ class Publications:
             return PublishTarget(volume.id, PublishState.WAIT, reason=str(error))
         except PollyError as error:
             return PublishTarget(volume.id, PublishState.REFUSED, reason=str(error))
-        if publication.state not in (PublicationState.ATTACHED, PublicationState.PUBLISHED):
+        on_host = publication.state in (PublicationState.ATTACHED, PublicationState.PUBLISHED)
+        if not on_host or is_unexplained(publication):
             self._on_volume(volume.id)
             return PublishTarget(volume.id, PublishState.WAIT, reason=_WAITING)
         fault_point("publication.answer.before-send")
@@ -126,3 +127,8 @@ class Publications:
             return
         self._ledger.unpublished(volume_id, generation)
         self._on_volume(volume_id)
+
+
+def is_unexplained(publication: Publication) -> bool:
+    """Whether the ledger has a publication only from its host's word and knows nothing of the attachment behind it."""
+    return publication.state is PublicationState.PUBLISHED and not (publication.device or publication.attachment)

@@ -274,3 +274,17 @@ def test_a_platform_volume_says_whose_it_is(
         volume.agent,
         volume.framework,
     )
+
+
+def test_what_a_host_needs_for_a_publication_that_it_told_of_is_learnt_from_the_platform(
+    ledger: Ledger, platform: Platform, volume: Volume, start: Callable[[], VolumeController]
+) -> None:
+    """The ledger was restored: that the host has the volume is known from its word alone."""
+    controller = start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.READY)
+    ledger.adopt_publication(volume.id, "a1", "127.0.0.1:5051", 7, "/polly/target")
+    controller.look_at(volume.id)
+    until(lambda: (found := ledger.publication(volume.id)) is not None and found.attachment)
+    publication = ledger.publication(volume.id)
+    assert publication is not None
+    assert (publication.state, publication.generation) == (PublicationState.PUBLISHED, 7)

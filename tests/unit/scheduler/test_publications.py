@@ -189,3 +189,16 @@ def test_letting_go_twice_is_fine(host: Host, ledger: Ledger) -> None:
     ledger.detached(volume.id, 1)
     host.publications.progress(volume.id, "unpublished", Progress(1), AGENT)
     assert ledger.publication(volume.id) is None
+
+
+def test_a_publication_known_from_its_hosts_word_alone_waits_until_the_platform_has_told_the_rest(
+    host: Host, ledger: Ledger
+) -> None:
+    volume = host.made()
+    ledger.adopt_publication(volume.id, "a1", "host1", 7, "/polly/target")
+    (target,) = host.ask(disk(volume))
+    assert target.state is PublishState.WAIT
+    assert host.looked_at == [volume.id]
+    ledger.attached(volume.id, 7, {"device": "vdb"})
+    (target,) = host.ask(disk(volume))
+    assert (target.state, target.generation, target.attachment) == (PublishState.READY, 7, {"device": "vdb"})
