@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from drivers.base import Driver, load_class
+from drivers.base import Capability, Driver, load_class
 from polly_mesos.config.configuration import Service, is_secret
 from polly_mesos.config.document import Document, Path
 from polly_mesos.config.quantities import Mistake
-from polly_mesos.config.settings import ServiceSettings, check_name
+from polly_mesos.config.settings import Fencing, ServiceSettings, check_name
 from polly_mesos.config.validation import settings_model, validate
 from polly_mesos.errors import FieldError, PollyError
 from polly_mesos.plugins import find_driver
@@ -51,8 +51,23 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
     except PollyError as error:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
         return None
+    if common.fencing is Fencing.PLATFORM:
+        _check_fencing(document, place, driver)
     settings = _driver_settings(document, place, values, driver, kind)
     return None if settings is None else Service(name, driver, settings, common.capacity, common.fencing)
+
+
+def _check_fencing(document: Document, place: Path, driver: Driver) -> None:
+    """Only a driver that says it can is asked whether a host is stopped; its controller side is imported to know."""
+    try:
+        controller = load_class(driver.controller)
+    except PollyError as error:
+        document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
+        return
+    if Capability.FENCE not in controller.capabilities:
+        message = f"is not possible: driver {driver.name} cannot tell whether a host is stopped"
+        remedy = "write fencing: operator, and fence hosts with `polly agent fence`"
+        document.mistake((*place, "fencing"), message, remedy)
 
 
 def _driver_settings(document: Document, place: Path, values: dict[str, Any], driver: Driver, kind: type[Any]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from drivers.base import Capability, ControllerDriver, load_class
 from polly_mesos.agent_api import HostService
 from polly_mesos.config import Configuration, Fencing
-from polly_mesos.errors import ConfigurationError, PollyError
+from polly_mesos.errors import PollyError
 from polly_mesos.model import Filesystem, Pool, Profile
 
 log = logging.getLogger(__name__)
@@ -24,19 +24,6 @@ class Services:
         for name, service in configuration.services.items():
             controller = load_class(service.driver.controller)
             self._controllers[name] = controller(service.settings, configuration.cluster)
-            self._check_fencing(name)
-
-    def _check_fencing(self, name: str) -> None:
-        service = self._configuration.services[name]
-        can = Capability.FENCE in self._controllers[name].capabilities
-        if service.fencing is Fencing.PLATFORM and not can:
-            raise ConfigurationError(
-                f"services.{name}.fencing is platform, and driver {service.driver.name} cannot tell whether a host is"
-                " stopped",
-                field=f"services.{name}.fencing",
-                value=service.fencing.value,
-                remedy="write fencing: operator, and fence hosts with `polly agent fence`",
-            )
 
     def fencing(self, service: str) -> Fencing:
         """Who says that a host cannot write to the service's volumes any more."""

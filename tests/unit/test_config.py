@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polly_mesos.config import Configuration, ConfigurationErrors, Isolation, Policy, describe, load
+from drivers.loop.controller import LoopController
+from polly_mesos.config import Configuration, ConfigurationErrors, Fencing, Isolation, Policy, describe, load
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.model import MB, Filesystem, Offering, Reclaim
 
@@ -77,6 +78,8 @@ def test_a_small_file_has_sensible_defaults(loads: Load, tmp_path: Path) -> None
     assert configuration.services["local"].driver.name == "loop"
     assert configuration.services["local"].settings.directory == "/var/lib/polly/images"
     assert configuration.planner.policy is Policy.LEASE
+    assert (configuration.services["local"].fencing, configuration.agents.fence_after) == (None, 60)
+    assert not configuration.profiles["gold"].adopt
     assert (configuration.check.interval, configuration.ledger.retention) == (60, 30 * 86400)
     gold = configuration.profiles["gold"]
     assert (gold.filesystem, gold.offering, gold.reclaim) == (Filesystem.EXT4, Offering.PATH, Reclaim.DELETE)
@@ -99,12 +102,13 @@ agents:
   isolation: posix
   unpublish_grace: 0s
   settle: 500ms
+  fence_after: 0s
   allow_scratch: true
 services:
-  shelf: {driver: directory, directory: /srv, zone: east}
+  shelf: {driver: directory, directory: /srv, zone: east, fencing: operator}
 profiles:
   files: {service: shelf, reclaim: retain, offer: raw, minimum_size: 5MB, maximum_size: 1.5GiB, zone: east, type: big,
-          iops: 300, encryption: true, capacity: 2GB}
+          iops: 300, encryption: true, adopt: true, capacity: 2GB}
 planner: {policy: shared, interval: 1s, rotate: 1m, big_share: 0.25, low_water: 0.1}
 """)
     assert configuration.mesos.master == "zk://zk1:2181,zk2:2181/mesos"
@@ -124,6 +128,13 @@ planner: {policy: shared, interval: 1s, rotate: 1m, big_share: 0.25, low_water: 
     assert (files.minimum_size, files.maximum_size) == (5_000_000, 1536 * MB)
     assert (files.iops, files.encryption, files.reclaim, files.offering) == (300, True, Reclaim.RETAIN, Offering.RAW)
     assert configuration.pool_capacity(files) == 2_000_000_000
+    assert (configuration.services["shelf"].fencing, configuration.agents.fence_after, files.adopt) == (
+        Fencing.OPERATOR,
+        0,
+        True,
+    )
+    described = describe(configuration)
+    assert (described["services"]["shelf"]["fencing"], described["profiles"]["files"]["adopt"]) == ("operator", True)
     assert (configuration.planner.policy, configuration.planner.rotate) == (Policy.SHARED, 60)
 
 
@@ -222,6 +233,9 @@ profiles:
             "planner.policy: 'fair' is not one of the choices (use one",
         ),
         ("services:", "serivces: 3\nservices:", "4: serivces: is not known here (did you mean services?)"),
+        ("    capacity", "    fencing: maybe\n    capacity", "8: services.local.fencing: 'maybe' is not one of the ch"),
+        ("services:", "agents: {fence_after: 60}\nservices:", "agents.fence_after: '60' is a duration without a unit"),
+        ("service: local\n", "service: local\n    adopt: maybe\n", "12: profiles.gold.adopt: 'maybe' is neither true"),
         ("local", "Local_1", "5: services.Local_1: is not an allowed name"),
         ("    directory: /var/lib/polly/images\n", "", "5: services.local.directory: is missing"),
         (
@@ -293,6 +307,19 @@ def test_a_directory_is_not_formatted_or_mounted(mistakes: Mistakes) -> None:
         "polly.yml:12: profiles.gold.mount_options: are given, and this service's volumes are directories, which"
         " nothing mounts (leave them out)"
     ]
+
+
+def test_a_platform_that_cannot_tell_whether_a_host_is_stopped_is_not_asked(
+    mistakes: Mistakes, loads: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SMALL.replace("    capacity", "    fencing: platform\n    capacity")
+    assert loads(text).services["local"].fencing is Fencing.PLATFORM
+    monkeypatch.setattr(LoopController, "capabilities", frozenset())
+    assert mistakes(text) == [
+        "polly.yml:8: services.local.fencing: 'platform' is not possible: driver loop cannot tell whether a host is"
+        " stopped (write fencing: operator, and fence hosts with `polly agent fence`)"
+    ]
+    loads(text.replace("fencing: platform", "fencing: operator"))
 
 
 @pytest.mark.parametrize(
