@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import cattrs
 from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Header, Response
+from fastapi import APIRouter, Body, Depends, Header, Request, Response
 
 from polly_mesos.agent_api import (
     Application,
@@ -105,9 +105,11 @@ async def assignment(agent: Caller, half: Half, after: int = 0, wait: float = 0.
 
 
 @router.post("/operations")
-def operations(data: Message, agent: Caller, half: Half) -> Json:
+def operations(data: Message, agent: Caller, half: Half, request: Request) -> Json:
     """An operation of the resource provider API: judged once, answered the same ever after."""
-    verdict = half.admission.apply(_decoded(Application, data), agent)
+    application = _decoded(Application, data)
+    verdict = half.admission.apply(application, agent)
+    request.app.state.metrics.decided(application, verdict)
     fault_point("operation.answer.before-send")
     return encode(dataclasses.replace(verdict, version=half.board.version(agent.id)))
 

@@ -9,7 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from polly_mesos import __version__
-from polly_mesos.api import admin, agent, agents
+from polly_mesos.api import admin, agent, agents, check, events, metrics
+from polly_mesos.audit.service import AuditService
 from polly_mesos.errors import InvalidRequest, PollyError
 from polly_mesos.scheduler.half import SchedulerHalf
 
@@ -30,8 +31,14 @@ def create_app(half: SchedulerHalf, operator_token: str) -> FastAPI:
     )
     app.state.half = half
     app.state.operator_token = operator_token
+    app.state.audit = AuditService(half)
+    app.state.metrics = metrics.Metrics(half, app.state.audit.drift)
+    # Before the volumes' own routes, one of which takes any name.
+    app.include_router(check.router)
     app.include_router(admin.router)
     app.include_router(agents.router)
+    app.include_router(events.router)
+    app.include_router(metrics.router)
     app.include_router(agent.router)
     app.add_exception_handler(PollyError, _polly_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

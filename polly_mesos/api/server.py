@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from polly_mesos.api.app import create_app
+from polly_mesos.audit.service import AuditService
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.scheduler.half import SchedulerHalf
 
@@ -43,6 +44,7 @@ class ApiServer:
         self._host, self._port = configuration.http.address
         self._board = half.board
         app = create_app(half, operator_token(configuration.ledger.path))
+        self._audit: AuditService = app.state.audit
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -78,10 +80,12 @@ class ApiServer:
                     remedy="is another scheduler running? else choose a free address",
                 )
             time.sleep(0.01)
+        self._audit.start()
 
     def stop(self) -> None:
         """Finish the running requests and stop listening."""
         self._server.should_exit = True
+        self._audit.stop()
         # executors wait for changes in long requests
         self._board.close()
         if self._thread.ident is not None:

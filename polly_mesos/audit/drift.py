@@ -79,11 +79,13 @@ class DriftLoop:
         for identity, finding in found.items():
             if identity not in self._known:
                 self._tell_found(finding)
-        for identity, finding in self._known.items():
-            if identity not in found:
-                self._tell_gone(finding)
+            with self._lock:
+                self._known[identity] = finding
+        for identity in self._known.keys() - found.keys():
+            self._tell_gone(self._known[identity])
+            with self._lock:
+                del self._known[identity]
         with self._lock:
-            self._known = found
             self._rounds += 1
 
     def _tell_found(self, finding: Finding) -> None:

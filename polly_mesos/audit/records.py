@@ -83,7 +83,8 @@ def _waiting(world: World) -> Iterator[Finding]:
             "volume.parked",
             volume.id,
             f"volume {volume.id} of profile {volume.profile} is offered by no agent",
-            f"`polly volume adopt`s counterpart for known volumes: `polly volume move {volume.id} --agent AGENT`",
+            "it is offered again as soon as a connected agent has its service and zone and a free slot:"
+            " see `polly agent list`",
             evidence=(volume.updated,),
         )
     for agent in world.records.agents.values():

@@ -35,6 +35,12 @@ class Board:
                 for loop, event in self._waiters.get(agent, ()):
                     loop.call_soon_threadsafe(event.set)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any more."""
+        with self._lock:
+            return self._closed
+
     def close(self) -> None:
         """Answer all who wait, and let nobody wait any more."""
         with self._lock:
