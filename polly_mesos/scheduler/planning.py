@@ -90,8 +90,6 @@ class Planning:
                 return
             self._wake.clear()
             try:
-                if self._clock() >= self._capacity_due:
-                    self._learn_capacity()
                 self.once()
             except PollyError as error:
                 log.warning("planning: %s", error)
@@ -100,15 +98,21 @@ class Planning:
 
     def _learn_capacity(self) -> None:
         known = self._ledger.pools()
+        short = False
         for pool in self._pools():
             before = known.get(pool.name)
+            short |= before is not None and pool.capacity < before.capacity
             if before is None or before.capacity != pool.capacity:
                 log.info("pool %s: capacity is %d bytes", pool.name, pool.capacity)
                 self._ledger.set_pool(pool)
-        self._capacity_due = self._clock() + _CAPACITY_INTERVAL
+        # A platform that has less than before, or than was promised on it, may be short for a moment only.
+        short |= any(balance.free < 0 for balance in self._ledger.balance().values())
+        self._capacity_due = self._clock() + (self._settings.interval if short else _CAPACITY_INTERVAL)
 
     def once(self) -> None:
-        """One snapshot, one plan, applied."""
+        """The capacities where it is time to learn them, one snapshot, one plan, applied."""
+        if self._clock() >= self._capacity_due:
+            self._learn_capacity()
         snapshot = self.snapshot()
         self._turns = rotate(snapshot, self._turns, self._clock(), self._settings)
         snapshot = retire(snapshot, self._turns)

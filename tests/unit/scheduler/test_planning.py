@@ -128,3 +128,25 @@ def test_shared_pools_lease_nothing_and_show_everything_to_everybody(tmp_path: P
         world.shown.clear()
         world.settle()
         assert not world.shown
+
+
+def test_a_platform_that_has_less_than_before_is_asked_again_at_the_next_plan(world: World) -> None:
+    world.agent("a1")
+    world.settle()
+    world.capacity = CAPACITY // 2
+    world.clock.now += 60
+    world.planning.once()
+    assert world.ledger.pools()["gold"].capacity == CAPACITY // 2
+    world.capacity = CAPACITY
+    world.clock.now += PlannerSettings().interval
+    world.planning.once()
+    assert world.ledger.pools()["gold"].capacity == CAPACITY
+
+
+def test_a_platform_that_has_what_it_had_is_not_asked_at_every_plan(world: World) -> None:
+    world.agent("a1")
+    world.settle()
+    world.capacity = CAPACITY // 2
+    world.clock.now += PlannerSettings().interval
+    world.planning.once()
+    assert world.ledger.pools()["gold"].capacity == CAPACITY
