@@ -64,6 +64,17 @@ class LocalNode:
                 lifecycle.start_node(self.cluster.layout, record, node)
                 lifecycle.wait_zookeeper(self.cluster.layout, node)
 
+    def launch(self) -> None:
+        """Start its process with its state and wait for nothing, so that several can be started at once. Nothing
+        happens where it runs.
+
+        :raises LocalMesosError: the process cannot be started
+        """
+        with self.cluster.changing() as record:
+            node = record.node(self.name)
+            if not node.runs:
+                lifecycle.start_node(self.cluster.layout, record, node)
+
     def stop(self) -> None:
         """End its process with SIGTERM, as an operator does; what an agent launched goes on."""
         self._end(signal.SIGTERM)
