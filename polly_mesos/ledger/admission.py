@@ -21,7 +21,8 @@ from polly_mesos.ledger.changes import (
     Unreserve,
 )
 from polly_mesos.ledger.store import Store, Transaction
-from polly_mesos.model import UNRESERVED, Operation, OperationState, Reclaim, Volume, VolumeKind, VolumeState
+from polly_mesos.ledger.transitions import OperationEvent, VolumeEvent
+from polly_mesos.model import UNRESERVED, Operation, Reclaim, Volume, VolumeKind, VolumeState
 
 
 class Admission(Store):
@@ -38,13 +39,13 @@ class Admission(Store):
             :meth:`polly_mesos.ledger.Ledger.refuse`
         """
         with self._write() as transaction:
-            known = journal.repeated(transaction, operation)
+            known, stage = journal.step(transaction, operation, OperationEvent.ADMIT)
             if known is not None:
                 return known
             made = [_apply(change, transaction, operation) for change in changes]
             touched = [volume_id for volume_id in made if volume_id]
             outcome = {**operation.outcome, "volumes": touched} if touched else operation.outcome
-            return journal.decide(transaction, operation, OperationState.DONE, outcome)
+            return journal.decide(transaction, operation, stage, outcome)
 
 
 @singledispatch
@@ -91,9 +92,9 @@ def _create_volume(change: CreateVolume, transaction: Transaction, operation: Op
 
 @_apply.register
 def _destroy_volume(change: DestroyVolume, transaction: Transaction, operation: Operation) -> str:
-    volume = _find(transaction, change.volume_id, VolumeKind.PATH, operation)
-    released = change.reclaim is Reclaim.RETAIN
-    volumes.store(transaction, replace(volume, state=VolumeState.RELEASED if released else VolumeState.DELETING))
+    event = VolumeEvent.RETAINED if change.reclaim is Reclaim.RETAIN else VolumeEvent.DESTROYED
+    volume, state = _step(transaction, change.volume_id, event, VolumeKind.PATH, operation)
+    volumes.store(transaction, replace(volume, state=state))
     space.give(transaction, volume.pool, volume.agent, volume.owner, volume.size, 0)
     return volume.id
 
@@ -111,8 +112,9 @@ def _create_disk(change: CreateDisk, transaction: Transaction, operation: Operat
 
 @_apply.register
 def _destroy_disk(change: DestroyDisk, transaction: Transaction, operation: Operation) -> str:
-    volume = _find_without_persistence(transaction, change.volume_id, operation)
-    volumes.store(transaction, replace(volume, state=VolumeState.DELETING))
+    volume, state = _step(transaction, change.volume_id, VolumeEvent.DESTROYED, VolumeKind.MOUNT, operation)
+    _must_hold_no_data(volume)
+    volumes.store(transaction, replace(volume, state=state))
     if volume.agent and not (change.shared and volume.owner == UNRESERVED):
         space.give(transaction, volume.pool, volume.agent, volume.owner, volume.size, 0)
     return volume.id
@@ -120,30 +122,34 @@ def _destroy_disk(change: DestroyDisk, transaction: Transaction, operation: Oper
 
 @_apply.register
 def _set_persistence(change: SetPersistence, transaction: Transaction, operation: Operation) -> str:
-    volume = _find_without_persistence(transaction, change.volume_id, operation)
+    volume, state = _step(transaction, change.volume_id, VolumeEvent.RENAMED, VolumeKind.MOUNT, operation)
+    _must_hold_no_data(volume)
     if change.owner != volume.owner:
         raise _invalid("owner", change.owner, f"disk {volume.id} is reserved for {volume.owner}", "name its owner")
     if not change.persistence_id:
         raise _invalid("persistence_id", "", "a persistent volume needs a persistence id", "choose one")
-    persistent = replace(volume, persistence_id=change.persistence_id, persistence=change.persistence)
+    persistent = replace(volume, state=state, persistence_id=change.persistence_id, persistence=change.persistence)
     volumes.persistence_id_must_be_new(transaction, persistent)
     return volumes.store(transaction, persistent).id
 
 
 @_apply.register
 def _clear_persistence(change: ClearPersistence, transaction: Transaction, operation: Operation) -> str:
-    volume = _find(transaction, change.volume_id, VolumeKind.MOUNT, operation)
+    kept = change.reclaim is Reclaim.RETAIN
+    event = VolumeEvent.RENAMED if kept else VolumeEvent.DESTROYED
+    volume, state = _step(transaction, change.volume_id, event, VolumeKind.MOUNT, operation)
     if not volume.persistence_id:
         raise WrongState(f"disk {volume.id} holds no persistent volume", remedy="DESTROY_DISK removes a disk")
-    if change.reclaim is Reclaim.DELETE:
-        return volumes.store(transaction, replace(volume, state=VolumeState.DELETING)).id
-    return volumes.store(transaction, replace(volume, persistence_id="", persistence={})).id
+    if kept:
+        volume = replace(volume, persistence_id="", persistence={})
+    return volumes.store(transaction, replace(volume, state=state)).id
 
 
 @_apply.register
 def _set_owner(change: SetOwner, transaction: Transaction, operation: Operation) -> str:
-    volume = _find_without_persistence(transaction, change.volume_id, operation)
-    return volumes.store(transaction, replace(volume, owner=change.owner)).id
+    volume, state = _step(transaction, change.volume_id, VolumeEvent.RENAMED, VolumeKind.MOUNT, operation)
+    _must_hold_no_data(volume)
+    return volumes.store(transaction, replace(volume, state=state, owner=change.owner)).id
 
 
 @_apply.register
@@ -180,20 +186,20 @@ def _check_agent(agent: str, operation: Operation) -> None:
         )
 
 
-def _find(transaction: Transaction, volume_id: str, kind: VolumeKind, operation: Operation) -> Volume:
-    volume = volumes.must_find_live(transaction, volume_id)
+def _step(
+    transaction: Transaction, volume_id: str, event: VolumeEvent, kind: VolumeKind, operation: Operation
+) -> tuple[Volume, VolumeState]:
+    volume, state = volumes.step(transaction, volume_id, event)
     volumes.must_be(volume, kind)
     _check_agent(volume.agent, operation)
-    return volume
+    return volume, state
 
 
-def _find_without_persistence(transaction: Transaction, volume_id: str, operation: Operation) -> Volume:
-    volume = _find(transaction, volume_id, VolumeKind.MOUNT, operation)
+def _must_hold_no_data(volume: Volume) -> None:
     if volume.persistence_id:
         raise WrongState(
             f"disk {volume.id} holds the persistent volume {volume.persistence_id!r}", remedy="DESTROY it first"
         )
-    return volume
 
 
 def _out_of_holding(transaction: Transaction, volume: Volume) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from polly_mesos.errors import Forbidden, InvalidRequest, StaleGeneration, VolumeInUse, WrongState
+from polly_mesos.errors import AlreadyExists, Forbidden, InvalidRequest, StaleGeneration, VolumeInUse, WrongState
 from polly_mesos.ledger import events, publications, space, takeover, volumes
 from polly_mesos.ledger.changes import AdoptVolume
 from polly_mesos.ledger.store import Store, Transaction
+from polly_mesos.ledger.transitions import FORMAT, PUBLICATION, VOLUME, FormatEvent, PublicationEvent, VolumeEvent
 from polly_mesos.model import (
     UNRESERVED,
     Event,
     FormatState,
     Publication,
-    PublicationState,
     Severity,
     Volume,
     VolumeKind,
@@ -22,7 +22,6 @@ from polly_mesos.model import (
 )
 
 _EXISTING = frozenset({VolumeState.READY, VolumeState.RELEASED})
-_WITH_DATA = frozenset({VolumeState.CREATING, VolumeState.READY})
 
 
 class Adoption(Store):
@@ -42,17 +41,20 @@ class Adoption(Store):
         :raises InsufficientCapacity: the pool has not so many bytes that are free or in leases
         """
         _must_exist_on_platform(volume)
+        event = VolumeEvent.FOUND_RELEASED if volume.state is VolumeState.RELEASED else VolumeEvent.FOUND
         with self._write() as transaction:
             known = volumes.find(transaction, volume.id)
-            if known is not None and known.platform_id == volume.platform_id and known.state is not VolumeState.DELETED:
+            state = VOLUME.kept(known.state if known else None, event, f"volume {volume.id}")
+            if known is not None:
+                _must_be_same(known, volume)
                 return known
-            volumes.must_be_new(transaction, volume)
             space.take_unreserved(transaction, volume.pool, volume.agent, volume.size)
             message = f"volume {volume.id} was found on {volume.service} as {volume.platform_id} and is {volume.state}"
             detail = {"platform_id": volume.platform_id, "size": volume.size, "pool": volume.pool}
             events.record(transaction, Event("volume.adopted", volume.id, message, Severity.WARNING, detail))
             now = time.time()
-            return volumes.keep(transaction, replace(volume, error="", created=volume.created or now, updated=now))
+            found = replace(volume, state=state, error="", created=volume.created or now, updated=now)
+            return volumes.keep(transaction, found)
 
     def adopt_publication(self, volume_id: str, agent_id: str, host: str, generation: int, target: str) -> Publication:
         """A host holds a volume of which the ledger does not know that: it is PUBLISHED there under that generation.
@@ -71,17 +73,23 @@ class Adoption(Store):
         """
         with self._write() as transaction:
             space.agent_must_exist(transaction, agent_id)
-            volume = volumes.must_find(transaction, volume_id)
+            volume, _ = volumes.step(transaction, volume_id, VolumeEvent.PUBLICATION_ADOPTED)
             current = publications.find(transaction, volume_id)
             _must_not_be_over(transaction, volume, current, agent_id, generation)
             _must_be_free_for(volume, current, agent_id, host)
-            if current is not None and current.generation == generation:
-                if current.state in (PublicationState.PUBLISHED, PublicationState.DETACHING):
-                    return current
-                found = replace(current, state=PublicationState.PUBLISHED, target=target)
-            else:
-                found = Publication(volume_id, agent_id, host, generation, PublicationState.PUBLISHED, target=target)
-            return _adopt_publication(transaction, volume, found)
+            newer = generation > volume.generation
+            event = PublicationEvent.ADOPTED_NEWER if newer else PublicationEvent.ADOPTED
+            name = f"publication of volume {volume_id}"
+            state = PUBLICATION.kept(current.state if current else None, event, name)
+            if current is not None and state is current.state and not newer:
+                return current
+            _catch_up(transaction, volume, agent_id, generation)
+            found = Publication(volume_id, agent_id, host, generation, state, target=target)
+            events.record(transaction, _adopted(found))
+            if current is None:
+                return publications.add(transaction, found)
+            changed = found if newer else replace(current, target=target)
+            return publications.advance(transaction, current, event, changed)
 
 
 def adopt(transaction: Transaction, change: AdoptVolume) -> Volume:
@@ -92,11 +100,9 @@ def adopt(transaction: Transaction, change: AdoptVolume) -> Volume:
     :raises InvalidRequest: it is no PATH volume, or the new names are empty
     :raises Forbidden: the new owner is of another role
     """
-    volume = volumes.must_find(transaction, change.volume_id)
+    volume, state = volumes.step(transaction, change.volume_id, VolumeEvent.ADOPTED)
     volumes.must_be(volume, VolumeKind.PATH)
-    if volume.state not in _WITH_DATA:
-        raise WrongState(f"volume {volume.id} is {volume.state} and cannot be adopted", remedy="create a new volume")
-    publications.must_be_unpublished(transaction, volume.id)
+    volumes.must_be_free(transaction, volume.id, PublicationEvent.VOLUME_ADOPTED)
     if volume.agent and not takeover.is_dead(transaction, volume.agent):
         raise WrongState(
             f"volume {volume.id} is offered by agent {volume.agent}: it is not abandoned",
@@ -110,6 +116,7 @@ def adopt(transaction: Transaction, change: AdoptVolume) -> Volume:
         )
     adopted = replace(
         volume,
+        state=state,
         agent=change.agent,
         owner=change.owner,
         persistence_id=change.persistence_id,
@@ -124,6 +131,15 @@ def adopt(transaction: Transaction, change: AdoptVolume) -> Volume:
     events.record(transaction, Event("volume.adopted", volume.id, message, Severity.WARNING, detail))
     transaction.touch(volume.agent)
     return volumes.store(transaction, adopted)
+
+
+def _must_be_same(known: Volume, found: Volume) -> None:
+    if known.platform_id != found.platform_id:
+        raise AlreadyExists(
+            f"volume {known.id} is {known.platform_id or 'nothing'} on its platform as far as the ledger knows, and"
+            f" {found.platform_id} has its tag too",
+            remedy=f"see which of the two has the data; the ledger does not touch {found.platform_id}",
+        )
 
 
 def _must_exist_on_platform(volume: Volume) -> None:
@@ -170,22 +186,28 @@ def _must_be_free_for(volume: Volume, current: Publication | None, agent_id: str
             f" agent {agent_id} says that it has it",
             remedy="see which of the two really has it; the other lets go of it by itself as soon as it is asked",
         )
-    if volume.state is VolumeState.DELETED or not volume.platform_id:
+    if not volume.platform_id:
         raise WrongState(
-            f"volume {volume.id} is {volume.state} and host {host} says that it has it",
+            f"volume {volume.id} was never made, and host {host} says that it has it",
             remedy="look for it on its platform: polly check",
         )
 
 
-def _adopt_publication(transaction: Transaction, volume: Volume, found: Publication) -> Publication:
-    changed = replace(volume, generation=found.generation, format_state=FormatState.FORMATTED)
-    if found.generation > volume.generation:
-        changed = replace(changed, agent=found.agent)
+def _catch_up(transaction: Transaction, volume: Volume, agent_id: str, generation: int) -> None:
+    """What the ledger learns of a volume from the host that has it."""
+    format_state = FORMAT.kept(volume.format_state, FormatEvent.PUBLICATION_ADOPTED, f"volume {volume.id}")
+    changed = replace(volume, generation=generation, format_state=format_state)
+    if generation > volume.generation:
+        changed = replace(changed, agent=agent_id)
         volumes.persistence_id_must_be_new(transaction, changed)
         transaction.touch(volume.agent)
     volumes.store(transaction, changed)
-    message = f"host {found.host} of agent {found.agent} has volume {volume.id} at {found.target}, as generation"
+
+
+def _adopted(found: Publication) -> Event:
+    message = (
+        f"host {found.host} of agent {found.agent} has volume {found.volume} at {found.target}, as generation"
+        f" {found.generation}"
+    )
     detail = {"agent": found.agent, "host": found.host, "generation": found.generation, "target": found.target}
-    event = Event("publication.adopted", volume.id, f"{message} {found.generation}", Severity.WARNING, detail)
-    events.record(transaction, event)
-    return publications.put(transaction, found)
+    return Event("publication.adopted", found.volume, message, Severity.WARNING, detail)

@@ -6,13 +6,25 @@ import os
 import time
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, insert, literal_column, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from polly_mesos.errors import Conflict, InvalidRequest, PollyError, UnknownOperation, WrongState
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import rows
 from polly_mesos.ledger.store import Prepared, Store, Transaction
 from polly_mesos.ledger.tables import history, intents, verdicts
+from polly_mesos.ledger.transitions import OPERATION, OperationEvent, Stage
 from polly_mesos.model import Json, Operation, OperationState
 
 
@@ -36,11 +48,23 @@ _REMOVE_INTENT = Prepared(
     delete(intents).where(intents.c.subject == bindparam("the_subject"), intents.c.kind == bindparam("the_kind"))
 )
 _VERDICT = Prepared(_all_of(verdicts).where(verdicts.c.id == bindparam("key")))
+_VERDICTS_OF = Prepared(_all_of(verdicts).where(verdicts.c.agent == bindparam("the_agent")))
+_INTENTS_OF = Prepared(_all_of(intents).where(intents.c.agent == bindparam("the_agent")))
+_HAND_INTENTS = Prepared(
+    update(intents).where(intents.c.agent == bindparam("the_agent")).values(agent=bindparam("to_agent"))
+)
 _REMOVE_VERDICT = Prepared(delete(verdicts).where(verdicts.c.id == bindparam("key")))
 _FIND = Prepared(union_all(*(_all_of(table).where(table.c.id == bindparam("key")) for table in _TABLES)))
-_FIND_DECIDED = Prepared(
-    union_all(*(_all_of(table).where(table.c.id == bindparam("key")) for table in (verdicts, history)))
-)
+
+_AT_STAGE = {
+    Stage.INTENT: OperationState.INTENT,
+    Stage.ADMITTED: OperationState.DONE,
+    Stage.REFUSED: OperationState.FAILED,
+    Stage.DONE: OperationState.DONE,
+    Stage.FAILED: OperationState.FAILED,
+}
+_DECIDED = {OperationState.DONE: Stage.ADMITTED, OperationState.FAILED: Stage.REFUSED}
+"""The stages of operations whose status nobody has acknowledged."""
 
 
 class Journal(Store):
@@ -51,15 +75,17 @@ class Journal(Store):
 
         :return: a new operation in state INTENT, or the unfinished one of the same kind and subject where there is one
         """
+        stage = OPERATION.kept(None, OperationEvent.BEGIN, kind)
         operation_id, now = _new_id(), time.time()
         row = (subject, kind, operation_id, agent, rows.as_text(detail), now)
         fault_point("ledger.intent.before-write")
         while not self._write().add_alone(_ADD_INTENT, row):
             unfinished = self._intent(kind, subject)
             if unfinished is not None:
+                OPERATION.after(Stage.INTENT, OperationEvent.BEGIN, _name(unfinished))
                 return unfinished
         fault_point("ledger.intent.after-write")
-        return Operation(operation_id, kind, subject, OperationState.INTENT, agent, detail=detail, created=now)
+        return Operation(operation_id, kind, subject, _AT_STAGE[stage], agent, detail=detail, created=now)
 
     def _intent(self, kind: str, subject: str) -> Operation | None:
         query = _all_of(intents).where(intents.c.subject == subject, intents.c.kind == kind)
@@ -73,14 +99,20 @@ class Journal(Store):
         :raises UnknownOperation: there is no such operation
         :raises WrongState: it is no intent, or was finished with another result
         """
-        state = OperationState.FAILED if error else OperationState.DONE
+        event = OperationEvent.FINISH_FAILED if error else OperationEvent.FINISH
         outcome = {**outcome, **describe(error)} if error else outcome
         with self._write() as transaction:
             row = transaction.one(_INTENT, key=operation_id)
             if row is None:
-                _must_be_finished(transaction, operation_id, state, outcome)
+                known, _ = _step(transaction, operation_id, event)
+                _must_have_come_to(known, outcome)
                 return
-            values = _values(row) | {"state": state.value, "outcome": rows.as_text(outcome), "finished": time.time()}
+            stage = OPERATION.kept(Stage.INTENT, event, f"operation {operation_id}")
+            values = _values(row) | {
+                "state": _AT_STAGE[stage].value,
+                "outcome": rows.as_text(outcome),
+                "finished": time.time(),
+            }
             transaction.run(_REMOVE_INTENT, the_subject=values["subject"], the_kind=values["kind"])
             transaction.run(_ADD_HISTORY, **values)
 
@@ -92,10 +124,10 @@ class Journal(Store):
         :raises Conflict: the id was used for something else
         """
         with self._write() as transaction:
-            known = repeated(transaction, operation)
+            known, stage = step(transaction, operation, OperationEvent.REFUSE)
             if known is not None:
                 return known
-            return decide(transaction, operation, OperationState.FAILED, describe(error))
+            return decide(transaction, operation, stage, describe(error))
 
     def acknowledge(self, operation_id: str) -> None:
         """Note that Mesos has the operation's status; doing so twice does no harm.
@@ -106,12 +138,9 @@ class Journal(Store):
         with self._write() as transaction:
             row = transaction.one(_VERDICT, key=operation_id)
             if row is None:
-                _must_be_acknowledged(transaction, operation_id)
+                _step(transaction, operation_id, OperationEvent.ACKNOWLEDGE)
                 return
-            values = _values(row)
-            transaction.run(_REMOVE_VERDICT, key=operation_id)
-            transaction.run(_ADD_HISTORY, **values)
-            transaction.touch(values["agent"])
+            _close(transaction, row, OperationEvent.ACKNOWLEDGE)
 
     def unacknowledged(self, agent: str) -> list[Operation]:
         """The agent's decided operations whose status Mesos has not acknowledged, oldest first."""
@@ -170,63 +199,90 @@ def describe(error: PollyError) -> Json:
     return {"code": error.code, "message": error.message, "remedy": error.remedy}
 
 
-def _must_find(transaction: Transaction, operation_id: str) -> Operation:
+def _find(transaction: Transaction, operation_id: str) -> Operation | None:
     row = transaction.one(_FIND, key=operation_id)
-    if row is None:
+    return rows.to_operation(row) if row is not None else None
+
+
+def _stage(operation: Operation | None) -> Stage | None:
+    if operation is None:
+        return None
+    if operation.state is OperationState.INTENT:
+        return Stage.INTENT
+    return Stage(operation.state.value) if operation.acknowledged else _DECIDED[operation.state]
+
+
+def _name(operation: Operation) -> str:
+    return f"operation {operation.id} ({operation.kind} of {operation.subject})"
+
+
+def _step(transaction: Transaction, operation_id: str, event: OperationEvent) -> tuple[Operation, Stage]:
+    """An operation as it is, and the stage at which an event leaves it."""
+    operation = _find(transaction, operation_id)
+    if operation is None:
+        OPERATION.after(None, event, f"operation {operation_id}")
         _unknown(operation_id)
-    return rows.to_operation(row)
+    return operation, OPERATION.kept(_stage(operation), event, _name(operation))
 
 
-def repeated(transaction: Transaction, operation: Operation) -> Operation | None:
-    """What the ledger decided when it was asked this before, None where it was not.
+def step(transaction: Transaction, operation: Operation, event: OperationEvent) -> tuple[Operation | None, Stage]:
+    """What the ledger decided when it was asked this before, None where it was not; and the stage that follows.
 
     The subject may differ: whoever asks may have made up a new volume id for the repeat.
 
     :raises Conflict: the id was used for something else
     """
-    row = transaction.one(_FIND_DECIDED, key=operation.id)
-    if row is None:
-        return None
-    known = rows.to_operation(row)
-    asked = (operation.kind, operation.agent, rows.as_json(rows.as_text(operation.detail)))
-    if (known.kind, known.agent, known.detail) != asked:
-        raise Conflict(
-            f"operation {operation.id} is known as {known.kind} on agent {known.agent or 'none'} with other content",
-            remedy="give every operation an id of its own",
-        )
-    return known
+    known = _find(transaction, operation.id)
+    stage = OPERATION.kept(_stage(known), event, f"operation {operation.id}")
+    if known is not None:
+        asked = (operation.kind, operation.agent, rows.as_json(rows.as_text(operation.detail)))
+        if (known.kind, known.agent, known.detail) != asked:
+            raise Conflict(
+                f"operation {operation.id} is known as {known.kind} on agent {known.agent or 'none'} with other"
+                " content",
+                remedy="give every operation an id of its own",
+            )
+    return known, stage
 
 
 def _values(row: Any) -> dict[str, Any]:
     return dict(zip(_COLUMNS, row, strict=False))
 
 
-def _must_be_finished(transaction: Transaction, operation_id: str, state: OperationState, outcome: Json) -> None:
-    operation = _must_find(transaction, operation_id)
-    if operation.state is not state or operation.outcome != rows.as_json(rows.as_text(outcome)):
+def _close(transaction: Transaction, row: Any, event: OperationEvent) -> None:
+    """Nobody has to acknowledge the verdict in ``row`` any more."""
+    verdict = rows.to_operation(row)
+    stage = OPERATION.kept(_stage(verdict), event, _name(verdict))
+    transaction.run(_REMOVE_VERDICT, key=verdict.id)
+    transaction.run(_ADD_HISTORY, **_values(row) | {"state": _AT_STAGE[stage].value})
+    transaction.touch(verdict.agent)
+
+
+def close_agent(transaction: Transaction, agent: str, event: OperationEvent, *, to: str) -> None:
+    """Close the verdicts of an agent that will never acknowledge them; its intents become those of ``to``."""
+    for row in transaction.all(_VERDICTS_OF, the_agent=agent):
+        _close(transaction, row, event)
+    for row in transaction.all(_INTENTS_OF, the_agent=agent):
+        intent = rows.to_operation(row)
+        OPERATION.after(_stage(intent), event, _name(intent))
+    transaction.run(_HAND_INTENTS, the_agent=agent, to_agent=to)
+
+
+def _must_have_come_to(operation: Operation, outcome: Json) -> None:
+    if operation.outcome != rows.as_json(rows.as_text(outcome)):
         raise WrongState(
-            f"operation {operation_id} ({operation.kind} of {operation.subject}) is {operation.state} already",
-            remedy="begin a new operation",
+            f"{_name(operation)} is {operation.state} already, with another outcome", remedy="begin a new operation"
         )
 
 
-def _must_be_acknowledged(transaction: Transaction, operation_id: str) -> None:
-    operation = _must_find(transaction, operation_id)
-    if not operation.acknowledged:
-        raise WrongState(
-            f"operation {operation_id} ({operation.kind} of {operation.subject}) has no outcome yet",
-            remedy="acknowledge operations that came through an agent only",
-        )
-
-
-def decide(transaction: Transaction, operation: Operation, state: OperationState, outcome: Json) -> Operation:
+def decide(transaction: Transaction, operation: Operation, stage: Stage, outcome: Json) -> Operation:
     """Keep an operation with its outcome until it is acknowledged."""
     now = time.time()
     decided = Operation(
         id=operation.id,
         kind=operation.kind,
         subject=operation.subject,
-        state=state,
+        state=_AT_STAGE[stage],
         agent=operation.agent,
         framework=operation.framework,
         detail=operation.detail,

@@ -11,7 +11,8 @@ from polly_mesos.errors import StaleGeneration, VolumeInUse, WrongState
 from polly_mesos.ledger import rows, space, volumes
 from polly_mesos.ledger.store import Prepared, Store, Transaction
 from polly_mesos.ledger.tables import publications
-from polly_mesos.model import FormatState, Json, Publication, PublicationState, Volume, VolumeState
+from polly_mesos.ledger.transitions import FORMAT, PUBLICATION, FormatEvent, PublicationEvent, VolumeEvent
+from polly_mesos.model import Json, Publication, Volume
 
 _PUBLICATION = Prepared(select(publications).where(publications.c.volume == bindparam("key")))
 _ADD = Prepared(insert(publications))
@@ -24,9 +25,6 @@ _REMOVE = Prepared(delete(publications).where(publications.c.volume == bindparam
 
 GENERATIONS_OF_AN_EPOCH = 1 << 20
 """More than a volume is published in one epoch; 2,047 epochs still fit into 32 bits."""
-
-_PUBLISHABLE = frozenset({VolumeState.CREATING, VolumeState.READY})
-_ON_HOST = frozenset({PublicationState.ATTACHED, PublicationState.PUBLISHED})
 
 
 class Publications(Store):
@@ -55,24 +53,22 @@ class Publications(Store):
         :raises WrongState: the volume failed, or is retained or deleted, or another agent advertises it
         """
         with self._write() as transaction:
-            volume = volumes.must_find(transaction, volume_id)
+            volume, _ = volumes.step(transaction, volume_id, VolumeEvent.PUBLISH)
             space.agent_must_exist(transaction, agent)
             current = find(transaction, volume_id)
-            if volume.state not in _PUBLISHABLE:
-                why = f": {volume.error}" if volume.error else ""
-                raise WrongState(
-                    f"volume {volume_id} is {volume.state} and cannot be published{why}",
-                    remedy="destroy it and create another",
-                )
             if current is not None:
-                _must_be_same(current, agent)
-                return current
+                if current.agent != agent:
+                    raise VolumeInUse(f"{_name(current)} is {current.state}", remedy="wait until it is detached there")
+                return advance(transaction, current, PublicationEvent.PUBLISH)
             if volume.agent not in ("", agent):
                 raise WrongState(
                     f"volume {volume_id} is advertised by agent {volume.agent}, not by {agent}",
                     remedy="launch the task on the agent whose offer has the volume",
                 )
-            return _add(transaction, volume, agent, host, above=first_generation(self.epoch))
+            generation = max(volume.generation, first_generation(self.epoch)) + 1
+            volumes.store(transaction, replace(volume, generation=generation))
+            state = PUBLICATION.kept(None, PublicationEvent.PUBLISH, f"publication of volume {volume_id}")
+            return add(transaction, Publication(volume_id, agent, host, generation, state))
 
     def attached(self, volume_id: str, generation: int, attachment: Json) -> Publication:
         """The platform has given the volume to the host. One that is already being taken back stays DETACHING.
@@ -81,12 +77,11 @@ class Publications(Store):
         :raises WrongState: the platform has not made the volume
         """
         with self._write() as transaction:
-            current = _must_be_current(transaction, volume_id, generation)
+            current = _must_be_current(transaction, volume_id, generation, PublicationEvent.ATTACHED)
             if not volumes.must_find(transaction, volume_id).platform_id:
                 raise WrongState(f"volume {volume_id} is not made yet and cannot be attached", remedy="create it first")
-            attaching = current.state is PublicationState.ATTACHING
-            state = PublicationState.ATTACHED if attaching else current.state
-            return store(transaction, replace(current, state=state, attachment=attachment))
+            changed = replace(current, attachment=attachment)
+            return advance(transaction, current, PublicationEvent.ATTACHED, changed)
 
     def formatting(self, volume_id: str, generation: int) -> Volume:
         """The host is about to format the volume, for the first time or because a first time was interrupted.
@@ -94,14 +89,8 @@ class Publications(Store):
         :raises WrongState: it is not attached there, or was formatted before: it never is again
         """
         with self._write() as transaction:
-            _must_be_on_host(_must_be_current(transaction, volume_id, generation))
-            volume = volumes.must_find(transaction, volume_id)
-            if volume.format_state is FormatState.FORMATTED:
-                raise WrongState(
-                    f"volume {volume_id} was formatted before and is not formatted again",
-                    remedy="look at what is on it; nothing was changed",
-                )
-            return volumes.store(transaction, replace(volume, format_state=FormatState.FORMATTING))
+            _must_be_current(transaction, volume_id, generation, PublicationEvent.FORMATTING)
+            return _format(transaction, volume_id, FormatEvent.FORMATTING)
 
     def formatted(self, volume_id: str, generation: int) -> Volume:
         """The host has formatted the volume, or has found on it the volume's own file system.
@@ -111,9 +100,8 @@ class Publications(Store):
         :raises WrongState: it is not attached there
         """
         with self._write() as transaction:
-            _must_be_on_host(_must_be_current(transaction, volume_id, generation))
-            volume = volumes.must_find(transaction, volume_id)
-            return volumes.store(transaction, replace(volume, format_state=FormatState.FORMATTED))
+            _must_be_current(transaction, volume_id, generation, PublicationEvent.FORMATTED)
+            return _format(transaction, volume_id, FormatEvent.FORMATTED)
 
     def published(self, volume_id: str, generation: int, device: str, target: str) -> Publication:
         """The host has mounted the volume.
@@ -121,18 +109,18 @@ class Publications(Store):
         :raises WrongState: it is not attached there, or is being taken back
         """
         with self._write() as transaction:
-            current = _must_be_current(transaction, volume_id, generation)
-            _must_be_on_host(current)
-            return store(transaction, replace(current, state=PublicationState.PUBLISHED, device=device, target=target))
+            current = _must_be_current(transaction, volume_id, generation, PublicationEvent.PUBLISHED)
+            changed = replace(current, device=device, target=target)
+            return advance(transaction, current, PublicationEvent.PUBLISHED, changed)
 
     def unpublished(self, volume_id: str, generation: int) -> None:
         """The host has let go of the volume, or shall: it is DETACHING. Nothing happens where it was detached since."""
         with self._write() as transaction:
-            current = find(transaction, volume_id)
-            if current is None and _is_last(transaction, volume_id, generation):
+            current = _find_newest(transaction, volume_id, generation)
+            if current is None:
+                PUBLICATION.after(None, PublicationEvent.UNPUBLISHED, f"publication of volume {volume_id}")
                 return
-            current = _must_be_current(transaction, volume_id, generation)
-            store(transaction, replace(current, state=PublicationState.DETACHING))
+            advance(transaction, current, PublicationEvent.UNPUBLISHED)
 
     def detached(self, volume_id: str, generation: int) -> None:
         """The platform has taken the volume from the host: another may have it. Saying so twice does no harm.
@@ -140,17 +128,21 @@ class Publications(Store):
         :raises WrongState: the publication was not DETACHING
         """
         with self._write() as transaction:
-            current = find(transaction, volume_id)
-            if current is None and _is_last(transaction, volume_id, generation):
+            current = _find_newest(transaction, volume_id, generation)
+            if current is None:
+                PUBLICATION.after(None, PublicationEvent.DETACHED, f"publication of volume {volume_id}")
                 return
-            current = _must_be_current(transaction, volume_id, generation)
-            if current.state is not PublicationState.DETACHING:
-                raise WrongState(
-                    f"volume {volume_id} is {current.state} on host {current.host} and cannot be detached",
-                    remedy="unpublish it first",
-                )
-            transaction.run(_REMOVE, key=volume_id)
-            transaction.touch(current.agent)
+            PUBLICATION.after(current.state, PublicationEvent.DETACHED, _name(current))
+            remove(transaction, current)
+
+
+def first_generation(epoch: int) -> int:
+    """The number above which the generations of an epoch begin.
+
+    A restored or rebuilt ledger does not know the last generations of its earlier epochs, which hosts may still hold.
+    So that none is given twice, what it gives is above all of them.
+    """
+    return (epoch - 1) * GENERATIONS_OF_AN_EPOCH
 
 
 def find(transaction: Transaction, volume_id: str) -> Publication | None:
@@ -159,89 +151,68 @@ def find(transaction: Transaction, volume_id: str) -> Publication | None:
     return rows.to_publication(row) if row is not None else None
 
 
-def first_generation(epoch: int) -> int:
-    """The number above which the generations of an epoch begin.
-
-    A restored or rebuilt ledger does not know the last generations of its earlier epochs, which hosts may still hold. So
-    that none is given twice, what it gives is above all of them.
-    """
-    return (epoch - 1) * GENERATIONS_OF_AN_EPOCH
-
-
-def _add(transaction: Transaction, volume: Volume, agent: str, host: str, *, above: int) -> Publication:
-    generation = max(volume.generation, above) + 1
-    volumes.store(transaction, replace(volume, generation=generation))
-    new = Publication(
-        volume=volume.id,
-        agent=agent,
-        host=host,
-        generation=generation,
-        state=PublicationState.ATTACHING,
-    )
-    return _insert(transaction, new)
-
-
-def _insert(transaction: Transaction, publication: Publication) -> Publication:
+def add(transaction: Transaction, publication: Publication) -> Publication:
+    """Keep a new publication, of a volume that has none."""
     new = replace(publication, updated=time.time())
     transaction.run(_ADD, **rows.from_publication(new))
     transaction.touch(new.agent)
     return new
 
 
-def store(transaction: Transaction, publication: Publication) -> Publication:
-    """Keep a changed publication."""
-    changed = replace(publication, updated=time.time())
-    transaction.run(_STORE, key=publication.volume, **rows.from_publication(changed))
-    transaction.touch(publication.agent)
-    return changed
+def advance(
+    transaction: Transaction, current: Publication, event: PublicationEvent, changed: Publication | None = None
+) -> Publication:
+    """Keep a publication in the state in which an event leaves it, and what else of it has ``changed``.
+
+    :raises PollyError: the event is refused in its state
+    """
+    state = PUBLICATION.kept(current.state, event, _name(current))
+    wanted = replace(changed or current, state=state)
+    if wanted == current:
+        return current
+    stored = replace(wanted, updated=time.time())
+    transaction.run(_STORE, key=stored.volume, **rows.from_publication(stored))
+    transaction.touch(stored.agent)
+    return stored
 
 
-def put(transaction: Transaction, publication: Publication) -> Publication:
-    """Keep a publication in place of whatever the volume has."""
+def remove(transaction: Transaction, publication: Publication) -> None:
+    """The volume is on no host any more."""
     transaction.run(_REMOVE, key=publication.volume)
-    return _insert(transaction, publication)
+    transaction.touch(publication.agent)
 
 
-def must_be_unpublished(transaction: Transaction, volume_id: str) -> None:
-    """:raises VolumeInUse: a host has the volume"""
+def _name(publication: Publication) -> str:
+    return f"volume {publication.volume} on host {publication.host} of agent {publication.agent}"
+
+
+def _find_newest(transaction: Transaction, volume_id: str, generation: int) -> Publication | None:
+    """The publication of that generation; None where it is over and none came after it.
+
+    :raises StaleGeneration: another came after it, or there never was such a generation
+    """
+    volume = volumes.must_find(transaction, volume_id)
     current = find(transaction, volume_id)
-    if current is not None:
-        raise VolumeInUse(
-            f"volume {volume_id} is {current.state} on host {current.host} of agent {current.agent}",
-            remedy="wait until it is detached there",
-        )
-
-
-def _must_be_current(transaction: Transaction, volume_id: str, generation: int) -> Publication:
-    current = find(transaction, volume_id)
-    if current is None or current.generation != generation:
-        volume = volumes.must_find(transaction, volume_id)
+    newest = volume.generation if current is None else current.generation
+    if generation != newest or generation < 1:
         raise StaleGeneration(
-            f"generation {generation} of volume {volume_id} is over; the newest is {volume.generation}",
+            f"generation {generation} of volume {volume_id} is over; the newest is {newest}",
             remedy="unmount it and stop using it",
         )
     return current
 
 
-def _is_last(transaction: Transaction, volume_id: str, generation: int) -> bool:
-    return volumes.must_find(transaction, volume_id).generation == generation > 0
+def _must_be_current(transaction: Transaction, volume_id: str, generation: int, event: PublicationEvent) -> Publication:
+    """The publication of that generation, in which the event may happen."""
+    current = _find_newest(transaction, volume_id, generation)
+    if current is None:
+        PUBLICATION.after(None, event, f"publication of volume {volume_id}")
+        raise LookupError(f"the table lets {event} happen to a volume that no host has")
+    PUBLICATION.after(current.state, event, _name(current))
+    return current
 
 
-def _must_be_same(current: Publication, agent: str) -> None:
-    if current.agent != agent:
-        raise VolumeInUse(
-            f"volume {current.volume} is {current.state} on host {current.host} of agent {current.agent}",
-            remedy="wait until it is detached there",
-        )
-    if current.state is PublicationState.DETACHING:
-        raise VolumeInUse(
-            f"volume {current.volume} is being detached from host {current.host}", remedy="wait until that is done"
-        )
-
-
-def _must_be_on_host(current: Publication) -> None:
-    if current.state not in _ON_HOST:
-        raise WrongState(
-            f"volume {current.volume} is {current.state} on host {current.host}, not attached",
-            remedy="wait until it is attached" if current.state is PublicationState.ATTACHING else "let go of it",
-        )
+def _format(transaction: Transaction, volume_id: str, event: FormatEvent) -> Volume:
+    volume = volumes.must_find(transaction, volume_id)
+    state = FORMAT.kept(volume.format_state, event, f"the format of volume {volume_id}")
+    return volumes.store(transaction, replace(volume, format_state=state))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
+
 from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, select
 
 from polly_mesos.ledger.store import Prepared, Store
 from polly_mesos.ledger.tables import events, history, intents, publications, volumes
+from polly_mesos.ledger.transitions import OPERATION, VOLUME, OperationEvent, VolumeEvent
 
 KEEP = 1000
 """As many of the newest operations and events always stay, so that a clock that jumps ahead cannot empty the record."""
 
-_is_deleted = volumes.c.state == literal_column("'deleted'")
+
+def _is_in(column: ColumnElement[str], states: Iterable[StrEnum]) -> ColumnElement[bool]:
+    return column.in_([literal_column(f"'{state.value}'") for state in states])
 
 
 def _is_unused(reference: ColumnElement[str]) -> ColumnElement[bool]:
@@ -19,7 +25,7 @@ def _is_unused(reference: ColumnElement[str]) -> ColumnElement[bool]:
 
 _PRUNE_VOLUMES = Prepared(
     delete(volumes).where(
-        _is_deleted,
+        _is_in(volumes.c.state, VOLUME.leading_to(None, VolumeEvent.PRUNED)),
         volumes.c.updated < bindparam("before"),
         _is_unused(publications.c.volume),
         _is_unused(intents.c.subject),
@@ -27,6 +33,7 @@ _PRUNE_VOLUMES = Prepared(
 )
 _PRUNE_HISTORY = Prepared(
     delete(history).where(
+        _is_in(history.c.state, OPERATION.leading_to(None, OperationEvent.PRUNED)),
         history.c.finished < bindparam("before"),
         history.c.created
         < select(history.c.created)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, update
+from sqlalchemy import bindparam, delete, select, update
 
-from polly_mesos.errors import Conflict, InvalidRequest, VolumeInUse, WrongState
-from polly_mesos.ledger import events, publications, rows, space, volumes
+from polly_mesos.errors import Conflict, InvalidRequest, WrongState
+from polly_mesos.ledger import events, journal, publications, rows, space, volumes
 from polly_mesos.ledger.store import Prepared, Store, Transaction
-from polly_mesos.ledger.tables import agents, history, holdings, intents, providers, verdicts
+from polly_mesos.ledger.tables import agents, holdings, providers
 from polly_mesos.ledger.tables import publications as publication_rows
 from polly_mesos.ledger.tables import volumes as volume_rows
-from polly_mesos.model import Agent, AgentState, Event, PublicationState, Severity, Volume
+from polly_mesos.ledger.transitions import VOLUME, OperationEvent, PublicationEvent, VolumeEvent
+from polly_mesos.model import Agent, AgentState, Event, Publication, Severity, Volume
 
 DEAD = frozenset({AgentState.LOST, AgentState.FENCED})
 """An agent in one of these states never advertises anything again."""
@@ -27,39 +28,11 @@ _HOLDINGS = Prepared(select(holdings).where(holdings.c.agent == bindparam("the_a
 _DROP_HOLDINGS = Prepared(delete(holdings).where(holdings.c.agent == bindparam("the_agent")))
 
 _VOLUMES = Prepared(select(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")))
-_REASSIGN_VOLUMES = Prepared(
-    update(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")).values(agent=bindparam("to_agent"))
-)
-_UNASSIGN_VOLUMES = Prepared(
-    update(volume_rows).where(volume_rows.c.agent == bindparam("the_agent")).values(agent=null())
-)
-
 _PUBLICATIONS = Prepared(
     select(publication_rows, volume_rows.c.service.label("service"))
     .join(volume_rows, volume_rows.c.id == publication_rows.c.volume)
     .where(publication_rows.c.agent == bindparam("the_agent"))
     .order_by(publication_rows.c.volume)
-)
-_REASSIGN_PUBLICATIONS = Prepared(
-    update(publication_rows)
-    .where(publication_rows.c.agent == bindparam("the_agent"))
-    .values(agent=bindparam("to_agent"))
-)
-_REASSIGN_INTENTS = Prepared(
-    update(intents).where(intents.c.agent == bindparam("the_agent")).values(agent=bindparam("to_agent"))
-)
-_CLOSE_VERDICTS = Prepared(
-    insert(history).from_select(
-        [column.name for column in history.c],
-        select(*(verdicts.c[column.name] for column in history.c)).where(verdicts.c.agent == bindparam("the_agent")),
-    )
-)
-_DROP_VERDICTS = Prepared(delete(verdicts).where(verdicts.c.agent == bindparam("the_agent")))
-_LIVE_VOLUMES = Prepared(
-    select(func.count()).where(
-        volume_rows.c.agent == bindparam("the_agent"),
-        volume_rows.c.state.in_([literal_column(f"'{state.value}'") for state in sorted(volumes.LIVE)]),
-    )
 )
 
 
@@ -96,6 +69,7 @@ class Takeover(Store):
                 return
             _must_be_same_host(transaction, rows.to_agent(row), successor)
             _hand_over(transaction, old, new)
+            journal.close_agent(transaction, old, OperationEvent.AGENT_REPLACED, to=new)
             _remove(transaction, old)
             transaction.touch(new)
             message = f"agent {old} on {successor.endpoint} came back as {new}, which has all that it had"
@@ -115,14 +89,14 @@ class Takeover(Store):
         with self._write() as transaction:
             agent = _must_find(transaction, agent_id)
             on_host = [
-                rows.to_publication(row[:-1])
-                for row in transaction.all(_PUBLICATIONS, the_agent=agent_id)
-                if row[-1] == service and (held is None or held.get(row[0]) == row[3])
+                publication
+                for publication, of_service in _publications(transaction, agent_id)
+                if of_service == service and (held is None or held.get(publication.volume) == publication.generation)
             ]
             anew = [publication for publication in on_host if not publication.fenced]
             for publication in anew:
-                fenced = replace(publication, state=PublicationState.DETACHING, fenced=True)
-                publications.store(transaction, fenced)
+                fenced = replace(publication, fenced=True)
+                publications.advance(transaction, publication, PublicationEvent.FENCED, fenced)
             if anew:
                 message = f"agent {agent_id} on {agent.endpoint} cannot write to {service} any more: {proof}"
                 detail = {"service": service, "proof": proof, "volumes": [publication.volume for publication in anew]}
@@ -151,13 +125,14 @@ class Takeover(Store):
         :raises WrongState: the volume is not its owner's any more, or the agent is LOST or FENCED
         """
         with self._write() as transaction:
-            volume = volumes.must_find_live(transaction, volume_id)
+            event = VolumeEvent.MOVED if agent_id else VolumeEvent.PARKED
+            volume, state = volumes.step(transaction, volume_id, event)
             if agent_id:
                 _must_be_alive(_must_find(transaction, agent_id))
             if volume.agent == agent_id:
                 return volume
-            publications.must_be_unpublished(transaction, volume_id)
-            moved = replace(volume, agent=agent_id)
+            volumes.must_be_free(transaction, volume_id, PublicationEvent.MOVED)
+            moved = replace(volume, state=state, agent=agent_id)
             volumes.persistence_id_must_be_new(transaction, moved)
             transaction.touch(volume.agent)
             events.record(transaction, _moved(volume, agent_id))
@@ -176,8 +151,8 @@ class Takeover(Store):
             if row is None:
                 return
             _must_be_dead(rows.to_agent(row))
-            _must_have_nothing(transaction, agent_id)
-            transaction.run(_UNASSIGN_VOLUMES, the_agent=agent_id)
+            _let_go(transaction, agent_id)
+            journal.close_agent(transaction, agent_id, OperationEvent.AGENT_FORGOTTEN, to=agent_id)
             _remove(transaction, agent_id)
             transaction.touch(agent_id)
 
@@ -216,8 +191,7 @@ def _must_be_same_host(transaction: Transaction, old: Agent, new: Agent) -> None
             f"agent {old.id} is at {old.endpoint}, and {new.id} at {new.endpoint}: they are not the same host",
             remedy="fence the old agent, so that its volumes can move",
         )
-    for row in transaction.all(_PUBLICATIONS, the_agent=old.id):
-        publication, service = rows.to_publication(row[:-1]), row[-1]
+    for publication, service in _publications(transaction, old.id):
         identity = new.identities.get(service)
         if identity is not None and identity.host != publication.host:
             raise Conflict(
@@ -228,39 +202,44 @@ def _must_be_same_host(transaction: Transaction, old: Agent, new: Agent) -> None
 
 
 def _hand_over(transaction: Transaction, old: str, new: str) -> None:
-    for row in transaction.all(_VOLUMES, the_agent=old):
-        volume = rows.to_volume(row)
-        if volume.state in volumes.LIVE:
-            volumes.persistence_id_must_be_new(transaction, replace(volume, agent=new))
-    transaction.run(_REASSIGN_VOLUMES, the_agent=old, to_agent=new)
-    transaction.run(_REASSIGN_PUBLICATIONS, the_agent=old, to_agent=new)
-    transaction.run(_REASSIGN_INTENTS, the_agent=old, to_agent=new)
+    for volume in _volumes(transaction, old):
+        state = VOLUME.kept(volume.state, VolumeEvent.AGENT_REPLACED, f"volume {volume.id}")
+        moved = replace(volume, state=state, agent=new)
+        if state in volumes.LIVE:
+            volumes.persistence_id_must_be_new(transaction, moved)
+        volumes.store(transaction, moved)
+    for publication, _ in _publications(transaction, old):
+        moved_there = replace(publication, agent=new)
+        publications.advance(transaction, publication, PublicationEvent.AGENT_REPLACED, moved_there)
     held = transaction.all(_HOLDINGS, the_agent=old)
     transaction.run(_DROP_HOLDINGS, the_agent=old)
     for pool, _, owner, size, backed in held:
         space.give(transaction, pool, new, owner, size, backed)
 
 
+def _let_go(transaction: Transaction, agent_id: str) -> None:
+    for publication, _ in _publications(transaction, agent_id):
+        publications.advance(transaction, publication, PublicationEvent.AGENT_FORGOTTEN)
+    for volume in _volumes(transaction, agent_id):
+        state = VOLUME.kept(volume.state, VolumeEvent.AGENT_FORGOTTEN, f"volume {volume.id}")
+        volumes.store(transaction, replace(volume, state=state, agent=""))
+    if transaction.all(_HOLDINGS, the_agent=agent_id):
+        raise WrongState(f"agent {agent_id} still has a lease or reservations", remedy="dissolve them first")
+
+
 def _remove(transaction: Transaction, agent_id: str) -> None:
-    transaction.run(_CLOSE_VERDICTS, the_agent=agent_id)
-    transaction.run(_DROP_VERDICTS, the_agent=agent_id)
     transaction.run(_FORGET_PROVIDER, the_agent=agent_id)
     transaction.run(_FORGET_AGENT, agent=agent_id)
 
 
-def _must_have_nothing(transaction: Transaction, agent_id: str) -> None:
-    held = transaction.all(_PUBLICATIONS, the_agent=agent_id)
-    if held:
-        raise VolumeInUse(
-            f"agent {agent_id} still has volume {held[0][0]}", remedy="fence the agent and wait until it is detached"
-        )
-    live = transaction.one(_LIVE_VOLUMES, the_agent=agent_id)
-    if live and live[0]:
-        raise WrongState(
-            f"agent {agent_id} still has {live[0]} volumes", remedy="move them to another agent, or park them"
-        )
-    if transaction.all(_HOLDINGS, the_agent=agent_id):
-        raise WrongState(f"agent {agent_id} still has a lease or reservations", remedy="dissolve them first")
+def _volumes(transaction: Transaction, agent_id: str) -> list[Volume]:
+    return [rows.to_volume(row) for row in transaction.all(_VOLUMES, the_agent=agent_id)]
+
+
+def _publications(transaction: Transaction, agent_id: str) -> list[tuple[Publication, str]]:
+    """The agent's publications, each with the service of its volume."""
+    found = transaction.all(_PUBLICATIONS, the_agent=agent_id)
+    return [(rows.to_publication(row[:-1]), row[-1]) for row in found]
 
 
 def _moved(volume: Volume, agent_id: str) -> Event:

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from sqlalchemy import bindparam, insert, literal_column, select, update
 
-from polly_mesos.errors import AlreadyExists, InvalidRequest, UnknownVolume, VolumeInUse, WrongState
+from polly_mesos.errors import AlreadyExists, InvalidRequest, UnknownVolume
 from polly_mesos.ledger import rows, space
 from polly_mesos.ledger.store import Prepared, Store, Transaction
 from polly_mesos.ledger.tables import publications, volumes
-from polly_mesos.model import FormatState, Volume, VolumeKind, VolumeState
+from polly_mesos.ledger.transitions import PUBLICATION, VOLUME, PublicationEvent, VolumeEvent
+from polly_mesos.model import FormatState, PublicationState, Volume, VolumeKind, VolumeState
 
-LIVE = frozenset({VolumeState.CREATING, VolumeState.READY, VolumeState.FAILED})
-"""A volume in one of these states is still its owner's."""
+LIVE = frozenset(VOLUME.leading_to(VolumeState.DELETING, VolumeEvent.DESTROYED))
+"""A volume in one of these states is still its owner's, who can destroy it."""
 
 _not_deleted = volumes.c.state != literal_column("'deleted'")
 
@@ -32,7 +33,11 @@ _NAMESAKES = Prepared(
         volumes.c.agent == bindparam("the_agent"), volumes.c.persistence_id == bindparam("the_id"), _not_deleted
     )
 )
-_IS_PUBLISHED = Prepared(select(publications.c.host).where(publications.c.volume == bindparam("key")))
+_HOLDER = Prepared(
+    select(publications.c.state, publications.c.host, publications.c.agent).where(
+        publications.c.volume == bindparam("key")
+    )
+)
 
 
 class Volumes(Store):
@@ -100,24 +105,22 @@ class Volumes(Store):
         :raises WrongState: it is deleted
         """
         with self._write() as transaction:
-            volume = must_find(transaction, volume_id)
-            if volume.state is VolumeState.DELETED:
-                raise _wrong(volume, "cannot be created any more")
+            volume, state = step(transaction, volume_id, VolumeEvent.CREATED)
             if volume.platform_id not in ("", platform_id):
                 raise AlreadyExists(
                     f"volume {volume_id} is {volume.platform_id} on its platform, and {platform_id} was made too",
                     remedy=f"delete {platform_id} on the platform: nothing uses it",
                 )
-            state = VolumeState.READY if volume.state in LIVE else volume.state
             return store(transaction, replace(volume, state=state, platform_id=platform_id, error=""))
 
     def volume_failed(self, volume_id: str, error: str, *, final: bool) -> Volume:
-        """A step on the platform failed. A volume being created is FAILED where that is ``final``, else tried again."""
+        """A step on the platform failed. A volume being created is FAILED where that is ``final``, else tried again.
+
+        :raises WrongState: it is deleted
+        """
+        event = VolumeEvent.FAILED_FOR_GOOD if final else VolumeEvent.FAILED
         with self._write() as transaction:
-            volume = must_find(transaction, volume_id)
-            if volume.state is VolumeState.DELETED:
-                raise _wrong(volume, "cannot fail any more")
-            state = VolumeState.FAILED if final and volume.state is VolumeState.CREATING else volume.state
+            volume, state = step(transaction, volume_id, event)
             return store(transaction, replace(volume, state=state, error=error))
 
     def delete_volume(self, volume_id: str) -> Volume:
@@ -126,12 +129,8 @@ class Volumes(Store):
         :raises WrongState: it is deleted already
         """
         with self._write() as transaction:
-            volume = must_find(transaction, volume_id)
-            if volume.state is VolumeState.DELETED:
-                raise _wrong(volume, "cannot be deleted again")
-            if volume.state is VolumeState.DELETING:
-                return volume
-            return store(transaction, replace(volume, state=VolumeState.DELETING, error=""))
+            volume, state = step(transaction, volume_id, VolumeEvent.UNWANTED)
+            return volume if state is volume.state else store(transaction, replace(volume, state=state, error=""))
 
     def volume_deleted(self, volume_id: str) -> Volume:
         """The platform has deleted the volume: its bytes go to who waits for them on its agent, else to the pool.
@@ -140,16 +139,12 @@ class Volumes(Store):
         :raises VolumeInUse: it is still published
         """
         with self._write() as transaction:
-            volume = must_find(transaction, volume_id)
-            if volume.state is VolumeState.DELETED:
+            volume, state = step(transaction, volume_id, VolumeEvent.DELETED)
+            if state is volume.state:
                 return volume
-            if volume.state is not VolumeState.DELETING:
-                raise _wrong(volume, "cannot be gone: nobody wanted it deleted")
-            host = transaction.one(_IS_PUBLISHED, key=volume_id)
-            if host is not None:
-                raise VolumeInUse(f"volume {volume_id} is still held by host {host[0]}", remedy="detach it first")
+            must_be_free(transaction, volume_id, PublicationEvent.VOLUME_DELETED)
             space.settle(transaction, volume.pool, volume.agent, volume.owner, volume.size)
-            return store(transaction, replace(volume, state=VolumeState.DELETED, error=""))
+            return store(transaction, replace(volume, state=state, error=""))
 
 
 def find(transaction: Transaction, volume_id: str) -> Volume | None:
@@ -166,14 +161,29 @@ def must_find(transaction: Transaction, volume_id: str) -> Volume:
     return volume
 
 
-def must_find_live(transaction: Transaction, volume_id: str) -> Volume:
-    """:raises UnknownVolume: there is none of that id
-    :raises WrongState: it is not its owner's any more
+def step(transaction: Transaction, volume_id: str, event: VolumeEvent) -> tuple[Volume, VolumeState]:
+    """A volume as it is, and the state in which an event leaves it.
+
+    :raises PollyError: the event is refused in its state, or there is no such volume
     """
-    volume = must_find(transaction, volume_id)
-    if volume.state not in LIVE:
-        raise _wrong(volume, "is not its owner's any more")
-    return volume
+    volume = find(transaction, volume_id)
+    name = f"volume {volume_id}"
+    if volume is None:
+        VOLUME.after(None, event, name)
+        raise _unknown(volume_id)
+    return volume, VOLUME.kept(volume.state, event, name, f": {volume.error}" if volume.error else "")
+
+
+def must_be_free(transaction: Transaction, volume_id: str, event: PublicationEvent) -> None:
+    """Make sure that an event can happen which no host may have the volume for.
+
+    :raises VolumeInUse: a host has it
+    """
+    row = transaction.one(_HOLDER, key=volume_id)
+    if row is None:
+        PUBLICATION.after(None, event, f"publication of volume {volume_id}")
+    else:
+        PUBLICATION.after(PublicationState(row[0]), event, f"volume {volume_id} on host {row[1]} of agent {row[2]}")
 
 
 def must_be(volume: Volume, kind: VolumeKind) -> None:
@@ -193,11 +203,12 @@ def add(transaction: Transaction, volume: Volume) -> Volume:
     :raises AlreadyExists: the id or the persistence id is taken
     :raises UnknownPool, UnknownAgent: the ledger has none of that name
     """
-    must_be_new(transaction, volume)
+    known = find(transaction, volume.id)
+    state = VOLUME.kept(known.state if known else None, VolumeEvent.ASKED_FOR, f"volume {volume.id}")
     now = time.time()
     new = replace(
         volume,
-        state=VolumeState.CREATING,
+        state=state,
         format_state=FormatState.NEVER,
         generation=0,
         error="",
@@ -207,22 +218,16 @@ def add(transaction: Transaction, volume: Volume) -> Volume:
     return keep(transaction, new)
 
 
-def must_be_new(transaction: Transaction, volume: Volume) -> None:
-    """Make sure that the volume can be added.
+def keep(transaction: Transaction, volume: Volume) -> Volume:
+    """Keep a volume that is new, as it is.
 
-    :raises AlreadyExists: the id or the persistence id is taken
+    :raises AlreadyExists: the persistence id is taken
     :raises UnknownPool, UnknownAgent: the ledger has none of that name
     """
-    if find(transaction, volume.id) is not None:
-        raise AlreadyExists(f"there is a volume {volume.id} already", remedy="make up another id")
     space.pool_must_exist(transaction, volume.pool)
     if volume.agent:
         space.agent_must_exist(transaction, volume.agent)
     persistence_id_must_be_new(transaction, volume)
-
-
-def keep(transaction: Transaction, volume: Volume) -> Volume:
-    """Keep a new volume as it is."""
     transaction.run(_ADD, **rows.from_volume(volume))
     transaction.touch(volume.agent)
     return volume
@@ -258,10 +263,6 @@ def role_of(owner: str) -> str:
         return str(json.loads(owner)[-1]["role"])
     except (ValueError, LookupError, TypeError):
         return owner
-
-
-def _wrong(volume: Volume, why: str) -> WrongState:
-    return WrongState(f"volume {volume.id} is {volume.state}: it {why}", remedy="look at it: polly ledger show")
 
 
 def _unknown(volume_id: str) -> UnknownVolume:

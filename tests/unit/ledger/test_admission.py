@@ -320,7 +320,7 @@ REFUSALS: dict[str, tuple[Make, type[PollyError], str]] = {
     "volume id taken": (
         lambda d, v, m: CreateVolume(replace(d.wanted(GB, "new"), id=v.id)),
         AlreadyExists,
-        "there is a volume",
+        "an id is given once",
     ),
     "text that is no Unicode": (lambda d, v, m: CreateVolume(d.wanted(GB, "\ud800")), InvalidRequest, "Unicode"),
     "unknown volume": (lambda d, v, m: DestroyVolume("nothing", Reclaim.DELETE), UnknownVolume, "nothing"),

@@ -115,7 +115,7 @@ def test_nothing_is_gone_that_nobody_wanted_gone(desk: Desk, ready: Volume) -> N
     desk.ledger.publish(ready.id, "a1", "host1")
     desk.ledger.delete_volume(ready.id)
     assert desk.ledger.delete_volume(ready.id).state is VolumeState.DELETING
-    with pytest.raises(VolumeInUse, match="held by host host1"):
+    with pytest.raises(VolumeInUse, match="on host host1"):
         desk.ledger.volume_deleted(ready.id)
 
 
