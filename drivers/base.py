@@ -198,6 +198,7 @@ class ControllerDriver(ABC):
         """Take the volume from a host that has let go of it. Succeeds where it is not attached there, or gone.
 
         :param force: the host was fenced and cannot let go by itself: take the volume as it is
+        :raises VolumeInUse: the platform sees that the host runs and uses the volume, whoever said that it cannot
         """
 
     def fence(self, host: HostIdentity) -> Fence:

@@ -2,7 +2,7 @@
 
 A driver's whole test is one call::
 
-    from polly_mesos.testing import driver_suite
+    from polly_mesos.testing import Machine, Machines, driver_suite
     from my_driver import DRIVER
 
     TestMyDriver = driver_suite(DRIVER, lambda tmp_path: {"endpoint": "...", "project": "..."})
@@ -10,7 +10,7 @@ A driver's whole test is one call::
 
 from __future__ import annotations
 
-from polly_mesos.testing.driver_suite import driver_suite
+from polly_mesos.testing.driver_suite import Machine, Machines, driver_suite
 from polly_mesos.testing.faulty import Fault, FaultyController
 
-__all__ = ["Fault", "FaultyController", "driver_suite"]
+__all__ = ["Fault", "FaultyController", "Machine", "Machines", "driver_suite"]

@@ -243,18 +243,16 @@ class Platform:
         return {"volume": platform_id}
 
     def detach(self, platform_id: str, host: HostIdentity, cluster: str, *, force: bool) -> None:
-        """See :meth:`ControllerDriver.detach`. A host that runs and uses the volume keeps it, unless by force."""
+        """See :meth:`ControllerDriver.detach`. A host keeps what it uses, unless it is stopped and force is used."""
         try:
             volume = self._find(platform_id, cluster)
         except UnknownVolume:
             return
         if volume.attached_to != host.host:
             return
-        if (platform_id, host.host) in self.busy and host.host not in self.stopped:
-            error = VolumeInUse(f"{platform_id} is in use on {host.host}, which runs")
-            if not force:
-                raise self._violation(error)
-            self._violation(error)
+        taken_from_the_dead = force and host.host in self.stopped
+        if (platform_id, host.host) in self.busy and not taken_from_the_dead:
+            raise self._violation(VolumeInUse(f"{platform_id} is in use on {host.host}"))
         volume.attached_to = ""
 
     def is_attached(self, platform_id: str, host: str) -> bool:

@@ -11,29 +11,40 @@ from drivers.base import Driver
 from polly_mesos.model import MB
 from polly_mesos.testing.driver_suite.attachments import AttachmentTests
 from polly_mesos.testing.driver_suite.copies import CopyTests
+from polly_mesos.testing.driver_suite.fencing import FencingTests
 from polly_mesos.testing.driver_suite.harness import Harness, Settings
 from polly_mesos.testing.driver_suite.host import HostTests
+from polly_mesos.testing.driver_suite.machines import Machine, Machines
 from polly_mesos.testing.driver_suite.volumes import VolumeTests
 
-__all__ = ["driver_suite"]
+__all__ = ["Machine", "Machines", "driver_suite"]
 
 
-def driver_suite(driver: Driver, settings: Settings, *, size: int = 16 * MB, timeout: float = 60.0) -> type:
+def driver_suite(
+    driver: Driver,
+    settings: Settings,
+    *,
+    size: int = 16 * MB,
+    timeout: float = 60.0,
+    machines: Machines | None = None,
+) -> type:
     """A class of tests for one driver. Give it a name that begins with ``Test`` in a module that pytest collects.
 
     Both sides run on the machine of the test, the host side as two hosts. Each test begins with fresh settings and
-    ends with everything deleted.
+    ends with everything deleted. What a driver does not declare among its capabilities it must refuse.
 
     :param settings: called with an empty directory, gives the service's settings as polly.yml would have them; leave
         room for 12 volumes of ``size``
     :param size: bytes of the volumes that are made, a multiple of what the platform allocates
     :param timeout: seconds that the platform may take for one step
+    :param machines: for drivers that tell whether a host is stopped: starts hosts that the tests stop. Without it they
+        are processes on the machine of the test, which a driver of network storage knows nothing of
     """
 
-    class ConformanceTests(VolumeTests, AttachmentTests, CopyTests, HostTests):
+    class ConformanceTests(VolumeTests, AttachmentTests, CopyTests, HostTests, FencingTests):
         @pytest.fixture
         def harness(self, tmp_path: Path) -> Iterator[Harness]:
-            harness = Harness(driver, settings(tmp_path), size, timeout)
+            harness = Harness(driver, settings(tmp_path), size, timeout, machines)
             try:
                 yield harness
             finally:

@@ -25,8 +25,12 @@ from drivers.base import (
 )
 from polly_mesos.errors import HostError
 from polly_mesos.model import HostIdentity, Json
+from polly_mesos.testing.driver_suite.machines import Machine, Machines, ProcessMachine
 
 NODE, OTHER_NODE = "192.0.2.1:5051", "192.0.2.2:5051"
+MACHINE, OTHER_MACHINE = "192.0.2.3:1", "192.0.2.4:1"
+"""Nodes of hosts that can be stopped; nothing on the test's machine listens on their port."""
+
 OURS, OTHERS = "conformance", "conformance-others"
 
 _Made = TypeVar("_Made", PlatformVolume, PlatformSnapshot)
@@ -50,13 +54,17 @@ class Harness:
 
     :param size: bytes of the volumes that are made
     :param timeout: seconds that the platform may take for one step
+    :param machines: starts hosts that can be stopped; processes of this machine where None
     """
 
-    def __init__(self, driver: Driver, settings: Mapping[str, Any], size: int, timeout: float) -> None:
+    def __init__(
+        self, driver: Driver, settings: Mapping[str, Any], size: int, timeout: float, machines: Machines | None = None
+    ) -> None:
         self.driver = driver
         self.size = size
         self._settings = settings
-        self._timeout = timeout
+        self.timeout = timeout
+        self._machines = machines
         self._attached: list[tuple[str, Json]] = []
         self.controller = self.new_controller()
 
@@ -69,9 +77,21 @@ class Harness:
 
     def new_host(self, node: str = NODE) -> HostDriver:
         """A fresh object of the host side, which knows only what hosts may know."""
-        known = {name: value for name, value in self._settings.items() if name in self.driver.host_settings}
-        host: HostDriver = load_class(self.driver.host)(known, node)
+        host: HostDriver = load_class(self.driver.host)(self._known_to_hosts(), node)
         return host
+
+    @contextlib.contextmanager
+    def machine(self, node: str = MACHINE) -> Iterator[Machine]:
+        """A host that can be stopped, and is after the block."""
+        if self._machines is not None:
+            with self._machines(self._settings, node) as machine:
+                yield machine
+            return
+        machine = ProcessMachine(self.driver, self._known_to_hosts(), node)
+        try:
+            yield machine
+        finally:
+            machine.stop()
 
     def identity(self, node: str = NODE) -> HostIdentity:
         """Who that host says that it is."""
@@ -106,7 +126,7 @@ class Harness:
         """Attach the volume and find it on the host."""
         attachment = self.controller.attach(volume.id, self.identity(node))
         self._attached.append((node, attachment))
-        return Attached(volume, node, attachment, self.new_host(node).locate(attachment, self._timeout))
+        return Attached(volume, node, attachment, self.new_host(node).locate(attachment, self.timeout))
 
     def detach(self, attached: Attached) -> None:
         """Let go of the volume on the host, then detach it."""
@@ -179,6 +199,9 @@ class Harness:
                 controller.delete(volume.id)
             assert self.volumes(controller) == {}, "a deleted volume is still listed"
 
+    def _known_to_hosts(self) -> dict[str, Any]:
+        return {name: value for name, value in self._settings.items() if name in self.driver.host_settings}
+
     @property
     def _is_block(self) -> bool:
         host: type[HostDriver] = load_class(self.driver.host)
@@ -188,9 +211,9 @@ class Harness:
         return path if self._is_block else os.path.join(path, "written-by-the-suite")
 
     def _wait(self, look: Callable[[], _Made], what: str) -> _Made:
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         while (found := look()).state is PlatformState.CREATING:
-            assert time.monotonic() < deadline, f"{what} is still being made after {self._timeout} seconds"
+            assert time.monotonic() < deadline, f"{what} is still being made after {self.timeout} seconds"
             time.sleep(0.05)
         assert found.state is PlatformState.AVAILABLE, f"{what} is {found.state}"
         return found
