@@ -39,10 +39,18 @@ def token_option(command: Command) -> Command:
 
 
 def request(
-    scheduler: str, method: str, path: str, *, token_file: Path | None = None, body: Any = None, query: Any = None
+    scheduler: str,
+    method: str,
+    path: str,
+    *,
+    token_file: Path | None = None,
+    body: Any = None,
+    query: Any = None,
+    timeout: float = 30.0,
 ) -> Any:
     """Call the admin API and return the decoded answer.
 
+    :param timeout: seconds to wait for the answer
     :raises SchedulerUnreachable: nothing answers
     :raises PollyError: what the scheduler half answered, as the error it was
     """
@@ -51,7 +59,7 @@ def request(
         headers["Authorization"] = f"Bearer {token_file.read_text().strip()}"
     try:
         answer = httpx.request(
-            method, scheduler.rstrip("/") + path, json=body, params=query, headers=headers, timeout=30.0
+            method, scheduler.rstrip("/") + path, json=body, params=query, headers=headers, timeout=timeout
         )
     except httpx.HTTPError as error:
         raise SchedulerUnreachable(

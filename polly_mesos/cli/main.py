@@ -14,15 +14,17 @@ from polly_mesos.errors import PollyError
 # name -> (module:attribute, one line of help); loaded when used, so that `polly --help` is quick.
 _COMMANDS = {
     "agent": ("polly_mesos.cli.agent:agent", "The executor half: run it by hand, list agents."),
+    "check": ("polly_mesos.cli.check:check", "Compare ledger, platforms, master and hosts; repair what is safe."),
     "config": ("polly_mesos.cli.configuration:config", "Check a polly.yml."),
     "demo": ("polly_mesos.cli.demo:demo", "See a task find its data again, on a real Mesos on this machine."),
+    "events": ("polly_mesos.cli.events:events", "What happened, and what happens now."),
     "faults": ("polly_mesos.cli.faults:faults", "The places at which Polly can be made to fail, for tests."),
     "ledger": ("polly_mesos.cli.ledger:ledger", "Show and check the ledger."),
     "local": ("polly_mesos.cli.local:local", "A real Mesos on this machine."),
     "operation": ("polly_mesos.cli.records:operation", "The journal of every change."),
     "pool": ("polly_mesos.cli.records:pool", "The capacity behind each profile."),
     "serve": ("polly_mesos.cli.serve:serve", "Run the scheduler half."),
-    "volume": ("polly_mesos.cli.records:volume", "List, create and delete volumes."),
+    "volume": ("polly_mesos.cli.volume:volume", "List, create, adopt and delete volumes."),
 }
 
 

@@ -84,6 +84,18 @@ ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
             "drivers.base",
         ),
     ),
+    (
+        ("polly_mesos.audit",),
+        (
+            *MODEL,
+            "polly_mesos.agent_api",
+            "polly_mesos.audit",
+            "polly_mesos.ledger",
+            "polly_mesos.mesos",
+            "polly_mesos.scheduler",
+            "drivers.base",
+        ),
+    ),
     (("drivers",), (*MODEL, "drivers")),
 ]
 """Packages, and all of ours that they may import. What is not here, as api, ui, cli and testing, is on top."""
