@@ -68,9 +68,13 @@ class Driver(Protocol):
 
 @dataclass(slots=True)
 class _Executor:
-    """What is known of the executor on one agent. ``task`` is empty while none is launched."""
+    """What is known of the executor on one agent. ``task`` is empty while none is launched.
+
+    ``ended`` is the last task whose end was counted: Mesos tells of an end more than once.
+    """
 
     task: str = ""
+    ended: str = ""
     failures: int = 0
     not_before: float = 0.0
 
@@ -175,7 +179,7 @@ class Framework:
                 if state == "TASK_UNREACHABLE":
                     self._presence.lost(agent_id)
                 return
-            if executor.task not in ("", task):
+            if executor.task not in ("", task) or executor.ended == task:
                 return
             self._ended(agent_id, executor, status)
 
@@ -315,6 +319,7 @@ class Framework:
 
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
         executor.task = ""
+        executor.ended = status["task_id"]["value"]
         executor.failures += 1
         self._filtered = True
         delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))

@@ -212,6 +212,55 @@ def test_offers_that_were_declined_for_long_are_revived_when_their_executor_ends
     assert story.driver.revived == revived + 1, "without REVIVE, Mesos keeps the declined offer back"
 
 
+def test_an_end_that_mesos_tells_of_several_times_counts_once(story: Story, clock: Clock) -> None:
+    clock.now += 10
+    story.offer("a1")
+    for _ in range(6):
+        story.update("a1", "TASK_FAILED", message="Unreachable agent re-reregistered")
+    clock.now += 1
+    story.offer("a1")
+    assert len(story.driver.accepted) == 2, "launched again after the first pause, not after the sixth"
+
+
+def test_an_agent_that_is_missing_from_the_masters_list_is_asked_about_and_given_up_on_its_word(
+    story: Story, ledger: Ledger, clock: Clock
+) -> None:
+    ledger.put_agent(Agent("a1", "a1", "127.0.0.1:5051", AgentState.CONNECTED))
+    asked = story.driver.reconciled
+    story.framework.listed(frozenset())
+    assert story.driver.reconciled == asked + 1
+    assert ledger.agent("a1").state is AgentState.UNREACHABLE
+    story.update("a1", "TASK_UNREACHABLE", task="polly.a1.probe")
+    story.update("a1", "TASK_UNKNOWN", task="polly.a1.probe")
+    assert ledger.agent("a1").state is AgentState.UNREACHABLE, "the master may have just lost its memory"
+    clock.now += 61
+    story.update("a1", "TASK_UNKNOWN", task="polly.a1.probe")
+    assert ledger.agent("a1").state is AgentState.LOST
+
+
+def test_the_masters_answer_about_an_agent_is_not_taken_for_an_executor(story: Story, clock: Clock) -> None:
+    clock.now += 10
+    story.update("a1", "TASK_UNREACHABLE", task="polly.a1.probe")
+    story.offer("a1")
+    story.expect_launch("a1")
+
+
+def test_an_agent_that_an_operator_marked_gone_is_lost(story: Story, ledger: Ledger) -> None:
+    ledger.put_agent(Agent("a1", "a1", "127.0.0.1:5051", AgentState.CONNECTED))
+    story.update("a1", "TASK_GONE_BY_OPERATOR", task="polly.a1.probe")
+    assert ledger.agent("a1").state is AgentState.LOST
+
+
+def test_an_executor_whose_agent_the_ledger_has_forgotten_gets_its_token_once_the_master_has_told_of_it(
+    story: Story, ledger: Ledger
+) -> None:
+    story.framework.message("polly", "a1", b'{"want": "summons"}')
+    assert not story.driver.messages
+    story.framework.agent_seen(facts("a1"))
+    story.framework.message("polly", "a1", b'{"want": "summons"}')
+    assert ledger.agent("a1").token_hash == token_hash(story.expect_summons("a1").token)
+
+
 def test_an_executor_started_by_hand_is_left_alone(ledger: Ledger, clock: Clock) -> None:
     ledger.put_agent(Agent("a1", "a1", "127.0.0.1:5051", AgentState.CONNECTED, standalone=True))
     story = make(ledger, clock)
