@@ -179,7 +179,7 @@ def keep_aside(path: Path, why: str) -> Path | None:
     for old, new in ((path, kept), (log, sqlite.log_of(kept))):
         if old.exists():
             _second_name(old, new)
-    _sync(path.parent)
+    sync(path.parent)
     # Only now: a log that stayed would be replayed onto the new file and ruin it.
     log.unlink(missing_ok=True)
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
@@ -217,7 +217,7 @@ def _second_name(old: Path, new: Path) -> None:
         os.link(old, new)
     except OSError:  # a file system without hard links
         shutil.copy2(old, new)
-        _sync(new)
+        sync(new)
 
 
 def _copy(path: Path, made: Path) -> None:
@@ -231,7 +231,7 @@ def _copy(path: Path, made: Path) -> None:
     try:
         with sqlite.errors_explained(path), contextlib.closing(engine.raw_connection()) as pooled:
             pooled.cursor().execute("VACUUM INTO ?", (str(made),))
-        _sync(made)
+        sync(made)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
@@ -239,7 +239,8 @@ def _copy(path: Path, made: Path) -> None:
         engine.dispose()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -343,7 +344,7 @@ def _whole_file(made: Path) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
-    _sync(made)
+    sync(made)
 
 
 def record_event(connection: Connection, event: Event) -> None:
