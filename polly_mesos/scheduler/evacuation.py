@@ -19,7 +19,7 @@ from polly_mesos.scheduler.orphans import is_adoptable
 
 log = logging.getLogger(__name__)
 
-_STAYING = frozenset({AgentState.LOST, AgentState.FENCED})
+_NEVER_BACK = frozenset({AgentState.LOST, AgentState.FENCED})
 
 
 @dataclass(slots=True)
@@ -108,13 +108,15 @@ class Evacuation:
             for volume in idle:
                 moved += self._move(volume, agents.get(volume.agent), hosts, around)
         for agent in agents.values():
-            if agent.state in _STAYING and (self._ledger.leases(agent.id) or self._ledger.reservations(agent.id)):
+            if agent.state in _NEVER_BACK and (self._ledger.leases(agent.id) or self._ledger.reservations(agent.id)):
                 self._ledger.dissolve(agent.id)
         return moved
 
     def _movable(self, agent: Agent, draining: Collection[str]) -> Collection[str] | None:
         """Services whose idle volumes are to leave the agent, None for all."""
-        if agent.state in _STAYING or (agent.state is AgentState.CONNECTED and agent.id in draining):
+        # Draining ends the executor half too, so the agent need not be connected.
+        there = agent.state in (AgentState.CONNECTED, AgentState.CHOSEN)
+        if agent.state in _NEVER_BACK or (there and agent.id in draining):
             return None
         return self._fenced_services(agent) if agent.state is AgentState.UNREACHABLE else ()
 
@@ -130,7 +132,7 @@ class Evacuation:
 
     def _move(self, volume: Volume, old: Agent | None, hosts: list[Agent], around: defaultdict[str, Neighbours]) -> int:
         try:
-            if self._is_parked(volume) and (old is None or old.state in _STAYING):
+            if self._is_parked(volume) and (old is None or old.state in _NEVER_BACK):
                 self._ledger.move_volume(volume.id, "")
                 return 1
             profile = self._profiles.get(volume.profile)
