@@ -1,4 +1,4 @@
-"""``polly ledger show | check``: the record itself, read from its file whether or not a scheduler runs."""
+"""``polly ledger``: the record itself. ``show`` and ``check`` read its file whether or not a scheduler runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from polly_mesos.cli.ledger_copies import backup_ledger, rebuild_ledger, restore_ledger
 from polly_mesos.cli.output import format_option, show
 from polly_mesos.config import load
 from polly_mesos.errors import ConfigurationError
@@ -57,7 +58,15 @@ _FINDING = {"severity": "SEVERITY", "code": "CODE", "what": "WHAT", "remedy": "R
 
 @click.group()
 def ledger() -> None:
-    """The ledger: who has what. Both commands only read, also while the scheduler runs."""
+    """The ledger: who has what.
+
+    show, check and backup only read, also while the scheduler runs; restore and rebuild need it stopped.
+    """
+
+
+ledger.add_command(backup_ledger)
+ledger.add_command(restore_ledger)
+ledger.add_command(rebuild_ledger)
 
 
 def _which(command: Any) -> Any:

@@ -19,7 +19,7 @@ _COMMANDS = {
     "demo": ("polly_mesos.cli.demo:demo", "See a task find its data again, on a real Mesos on this machine."),
     "events": ("polly_mesos.cli.events:events", "What happened, and what happens now."),
     "faults": ("polly_mesos.cli.faults:faults", "The places at which Polly can be made to fail, for tests."),
-    "ledger": ("polly_mesos.cli.ledger:ledger", "Show and check the ledger."),
+    "ledger": ("polly_mesos.cli.ledger:ledger", "Show, check, copy, restore and rebuild the ledger."),
     "local": ("polly_mesos.cli.local:local", "A real Mesos on this machine."),
     "operation": ("polly_mesos.cli.records:operation", "The journal of every change."),
     "pool": ("polly_mesos.cli.records:pool", "The capacity behind each profile."),

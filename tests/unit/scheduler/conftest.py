@@ -9,6 +9,7 @@ import pytest
 
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import MB, Agent, AgentState, HostIdentity, LeaseChange, Pool, Profile
+from tests.unit.scheduler.lost_cluster import Cluster
 
 GOLD = Profile(name="gold", service="local", minimum_size=16 * MB, maximum_size=4096 * MB)
 AGENT = Agent(
@@ -28,3 +29,18 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         opened.put_agent(AGENT)
         opened.apply_leases([LeaseChange("gold", "a1", 0, 6000 * MB)])
         yield opened
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.half.stop()
+
+
+@pytest.fixture
+def retaining(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster whose volumes are kept when they are destroyed."""
+    made = Cluster(tmp_path, "retain")
+    yield made
+    made.half.stop()
