@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -178,13 +179,17 @@ def _read(path: Path) -> Lease | None:
 
 
 def _write(path: Path, lease: Lease) -> None:
-    """Several executors of one host may follow each other quickly: each writes a file of its own before it renames."""
-    new = path.with_suffix(f".{os.getpid()}")
-    with open(new, "w") as file:
-        json.dump(asdict(lease), file, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
+    """Threads and executors that follow each other quickly write a file of their own each before they rename it."""
+    new = path.with_suffix(f".{os.getpid()}-{threading.get_native_id()}")
+    try:
+        with open(new, "w") as file:
+            json.dump(asdict(lease), file, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _sandboxes(sandbox: str) -> str:
