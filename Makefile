@@ -9,7 +9,7 @@ COMPAT := $(wildcard compat/http-parser/*.cfg compat/http-parser/*.toml compat/h
 SOURCES := polly_mesos drivers examples bench tests compat/http-parser
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench setup tools test-tools clean
+.PHONY: help demo test lint bench docs setup tools test-tools clean
 
 help: ## tell what can be made
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -28,6 +28,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: tools $(STAMP) ## measure, and print a table (ARGS=--json for programs)
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(STAMP) ## make the pages in docs/ that come out of the code
+	@$(BIN)/python -m polly_mesos.ledger.transitions docs/transitions.md
 
 setup: $(STAMP) ## only install what the other targets need, into .venv
 

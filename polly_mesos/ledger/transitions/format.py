@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 
-from polly_mesos.errors import UnknownVolume, WrongState
-from polly_mesos.ledger.transitions.table import Rule, Table, becomes, refused, stays
+from polly_mesos.errors import WrongState
+from polly_mesos.ledger.transitions.table import Table, becomes, refused, stays
 from polly_mesos.model import FormatState
 
 
@@ -23,25 +23,12 @@ _MEANINGS = {
     FormatEvent.PUBLICATION_ADOPTED: "A host has it mounted, and the ledger did not know (`adopt_publication`)",
 }
 
-_NONE: None = None
-
-
-def _unknown() -> Rule[FormatState]:
-    return refused(
-        UnknownVolume,
-        "nothing can happen to a volume that the ledger does not have",
-        "see which there are: polly ledger show",
-        _NONE,
-    )
-
-
 FORMAT: Table[FormatState, FormatEvent] = Table(
     "format",
     FormatState,
     _MEANINGS,
     {
         FormatEvent.FORMATTING: [
-            _unknown(),
             becomes(
                 FormatState.FORMATTING, "the ledger knows of it before the first byte is written", FormatState.NEVER
             ),
@@ -54,7 +41,6 @@ FORMAT: Table[FormatState, FormatEvent] = Table(
             ),
         ],
         FormatEvent.FORMATTED: [
-            _unknown(),
             becomes(
                 FormatState.FORMATTED,
                 "the host found the volume's own file system on it, which a restored ledger had forgotten",
@@ -64,7 +50,6 @@ FORMAT: Table[FormatState, FormatEvent] = Table(
             stays("it was said before", FormatState.FORMATTED),
         ],
         FormatEvent.PUBLICATION_ADOPTED: [
-            _unknown(),
             becomes(
                 FormatState.FORMATTED,
                 "what is mounted was formatted, whatever a restored ledger remembers",
@@ -74,4 +59,5 @@ FORMAT: Table[FormatState, FormatEvent] = Table(
             stays("it is known already", FormatState.FORMATTED),
         ],
     },
+    always=True,
 )

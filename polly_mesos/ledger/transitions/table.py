@@ -54,7 +54,7 @@ class Table(Generic[State, Event]):
     """All cells of one kind of record.
 
     :param what: the kind of record, in one word
-    :param states: all of its states; there is also None, where there is no such record
+    :param states: all of its states; there is also None, where there is no such record, unless there ``always`` is one
     :param meanings: each event in words
     :param rules: what each event does
     :raises ValueError: a cell is missing, or given twice
@@ -66,9 +66,11 @@ class Table(Generic[State, Event]):
         states: type[State],
         meanings: Mapping[Event, str],
         rules: Mapping[Event, Iterable[Rule[State]]],
+        *,
+        always: bool = False,
     ) -> None:
         self.what = what
-        self.states: tuple[State | None, ...] = (None, *states)
+        self.states: tuple[State | None, ...] = tuple(states) if always else (None, *states)
         self.meanings = meanings
         self.cells: dict[tuple[State | None, Event], Cell[State, Event]] = {}
         for event, parts in rules.items():
