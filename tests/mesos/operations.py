@@ -1,0 +1,224 @@
+"""Frameworks that make operations on providers' disks and hear what becomes of them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from polly_mesos.mesos import resources as arithmetic
+from polly_mesos.model import Json
+
+from .framework import Framework
+
+ROLE = "test"
+_HOLD_SECONDS = 5.0
+
+
+def reserve(disk: Json, size: float) -> Json:
+    """RESERVE of so much of an unreserved disk."""
+    return {"type": "RESERVE", "reserve": {"resources": [_reserved(disk, size)]}}
+
+
+def create(disk: Json, size: float, name: str) -> Json:
+    """CREATE of a volume out of so much of a disk, which is reserved then."""
+    return {"type": "CREATE", "create": {"volumes": [persistent(disk, size, name)]}}
+
+
+def unreserve(disk: Json) -> Json:
+    """UNRESERVE of a whole reserved disk."""
+    return {"type": "UNRESERVE", "unreserve": {"resources": [_plain(disk)]}}
+
+
+def destroy(volume: Json) -> Json:
+    """DESTROY of a volume."""
+    return {"type": "DESTROY", "destroy": {"volumes": [_plain(volume)]}}
+
+
+def persistent(disk: Json, size: float, name: str) -> Json:
+    """The volume that :func:`create` makes."""
+    info = {"persistence": {"id": name}, "volume": {"container_path": "data", "mode": "RW"}}
+    return {**_reserved(disk, size), "disk": {**disk["disk"], **info}}
+
+
+def launch(offer: Json, name: str, volume: Json, command: str) -> Json:
+    """LAUNCH of a command task that uses a volume."""
+    little = {"type": "SCALAR", "allocation_info": {"role": ROLE}}
+    task = {
+        "name": name,
+        "task_id": {"value": name},
+        "agent_id": offer["agent_id"],
+        "command": {"value": command},
+        "resources": [
+            {**little, "name": "cpus", "scalar": {"value": 0.01}},
+            {**little, "name": "mem", "scalar": {"value": 32}},
+            {**volume, "allocation_info": {"role": ROLE}},
+        ],
+    }
+    return {"type": "LAUNCH", "launch": {"task_infos": [task]}}
+
+
+def _plain(disk: Json) -> Json:
+    return {key: value for key, value in disk.items() if key != "allocation_info"}
+
+
+def _reserved(disk: Json, size: float) -> Json:
+    if disk.get("reservation") is not None:
+        return {**_plain(disk), "scalar": {"value": size}}
+    return {**_plain(disk), "scalar": {"value": size}, "role": ROLE, "reservation": {}, "reservations": []}
+
+
+class OperationFramework(Framework):
+    """Hears the outcomes of the operations that it gave an id.
+
+    :param acknowledge: whether to acknowledge an operation's status; it is sent again until that is done
+    """
+
+    def __init__(
+        self, master: str, *, acknowledge: Callable[[Json], bool] = lambda status: True, **fields: Any
+    ) -> None:
+        super().__init__(master, **fields)
+        self._acknowledge = acknowledge
+        self.statuses: list[Json] = []
+
+    def outcomes(self, operation: str) -> list[Json]:
+        """All statuses of an operation that came, repeated ones too."""
+        return [one for one in self.statuses if one.get("operation_id", {}).get("value") == operation]
+
+    def await_outcome(self, operation: str, count: int = 1) -> Json:
+        """The last of ``count`` statuses of an operation."""
+        found = self._wait(lambda: self.outcomes(operation)[count - 1 : count], f"status {count} of {operation}")
+        status: Json = found[0]
+        return status
+
+    def reconcile(self, operation: str, agent_id: str, provider_id: str) -> None:
+        """RECONCILE_OPERATIONS: ask what became of an operation."""
+        asked = {
+            "operation_id": {"value": operation},
+            "agent_id": {"value": agent_id},
+            "resource_provider_id": {"value": provider_id},
+        }
+        self._call("RECONCILE_OPERATIONS", {"operations": [asked]})
+
+    def _take(self, event: Mapping[str, Any], stream_id: str) -> None:
+        super()._take(event, stream_id)
+        if event["type"] == "UPDATE_OPERATION_STATUS":
+            status = event["update_operation_status"]["status"]
+            with self._news:
+                self.statuses.append(status)
+                self._news.notify_all()
+            # Who never heard of an operation cannot name the framework's id of it, without which nothing is acknowledged.
+            if {"uuid", "operation_id"} <= status.keys() and self._acknowledge(status):
+                named = {key: status[key] for key in ("agent_id", "resource_provider_id", "operation_id")}
+                self._call("ACKNOWLEDGE_OPERATION_STATUS", {**named, "uuid": status["uuid"]["value"]})
+
+
+class BusyFramework(OperationFramework):
+    """Does something with every disk of every offer, at once, between :meth:`resume` and :meth:`pause`."""
+
+    def __init__(self, master: str, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._working = threading.Event()
+        self._over = threading.Event()
+        self._held: Counter[str] = Counter()
+        self._asked: dict[str, tuple[str, str]] = {}
+        self._count = 0
+        super().__init__(master, acknowledge=lambda status: self._chance.random() < 0.8)
+        self._worker = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> BusyFramework:
+        super().__enter__()
+        self._worker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._worker.join(30)
+        if error is not None:
+            self.leave()  # the master may have died, which is told better than that it cannot be reached
+        super().__exit__(kind, error, trace)
+
+    def resume(self) -> None:
+        """Begin, or go on."""
+        self._working.set()
+
+    def pause(self) -> None:
+        """Only decline, from when this returns."""
+        self._working.clear()
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Ids of the operations whose outcome this framework has not heard."""
+        heard = {one.get("operation_id", {}).get("value") for one in list(self.statuses)}
+        return [operation for operation in list(self._asked) if operation not in heard]
+
+    def ask_for_outcomes(self) -> None:
+        """Reconcile what is unanswered, as every framework must: an operation or its outcome may have got lost."""
+        for operation in self.unanswered:
+            self.reconcile(operation, *self._asked[operation])
+
+    @contextmanager
+    def holding(self, agent_id: str) -> Iterator[bool]:
+        """Hold the agent's whole offer and use nothing of it; gives False where none came in time.
+
+        In the end the offer has been rescinded, as it is when a provider or an agent leaves, or is used after all.
+        """
+        with self._news:
+            self._held[agent_id] += 1
+            found = self._news.wait_for(lambda: self._offers_of(agent_id), _HOLD_SECONDS)
+        try:
+            yield bool(found)
+            with self._news:
+                self._news.wait_for(lambda: not found & self._offers_of(agent_id), _HOLD_SECONDS)
+        finally:
+            with self._news:
+                self._held[agent_id] -= 1
+                self._news.notify_all()
+
+    def _offers_of(self, agent_id: str) -> set[str]:
+        return {number for number, offer in self._offers.items() if offer["agent_id"]["value"] == agent_id}
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            for offer in self._usable():
+                operations = [*self._operations(offer)] if self._working.is_set() else []
+                self.accept(offer, *operations)
+
+    def _usable(self) -> list[Json]:
+        def free() -> list[str]:
+            return [number for number, offer in self._offers.items() if not self._held[offer["agent_id"]["value"]]]
+
+        with self._news:
+            self._news.wait_for(free, 0.1)
+            return [self._offers.pop(number) for number in free()]
+
+    def _operations(self, offer: Json) -> Iterator[Json]:
+        for disk in offer["resources"]:
+            if not arithmetic.provider_of(disk) or self._chance.random() < 0.2:
+                continue
+            for operation in self._use(offer, disk):
+                if "launch" not in operation and self._chance.random() < 0.5:
+                    operation["id"] = {"value": str(uuid.uuid4())}
+                    where = offer["agent_id"]["value"], arithmetic.provider_of(disk)
+                    self._asked[operation["id"]["value"]] = where
+                yield operation
+
+    def _use(self, offer: Json, disk: Json) -> list[Json]:
+        self._count += 1
+        size = arithmetic.megabytes(disk)
+        if arithmetic.persistence_of(disk):
+            if self._chance.random() < 0.1:
+                return [launch(offer, f"task-{self._count}", disk, "touch data/file")]
+            return [destroy(disk)]
+        if arithmetic.role_of(disk):
+            return [unreserve(disk)] if self._chance.random() < 0.6 else [create(disk, size, f"v{self._count}")]
+        part = float(self._chance.randrange(1, 1 + max(1, int(size) // (1 if self._chance.random() < 0.1 else 4))))
+        both = [reserve(disk, part), create(disk, part, f"v{self._count}")]
+        return both[: self._chance.randrange(1, 3)]
