@@ -21,7 +21,6 @@ from polly_mesos.agent_api import (
     decode,
     encode,
 )
-from polly_mesos.api import agent as routes
 from polly_mesos.errors import Conflict, NotFound, PollyError, SchedulerUnreachable, StaleGeneration
 from polly_mesos.model import FormatState, HostIdentity, Json
 
@@ -41,12 +40,16 @@ class Disk:
 
 @dataclass
 class Mount:
-    """A volume that is mounted, and who uses it."""
+    """A volume that is mounted, and who uses it.
+
+    :ivar cut: whether the platform took the volume while the host stood still, so that every write fails
+    """
 
     volume: str
     platform_id: str
     generation: int
     tasks: int = 0
+    cut: bool = False
 
 
 @dataclass
@@ -72,12 +75,17 @@ class Host:
     reachable: bool = True
     alive: bool = True
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it runs, and can be talked to."""
+        return self.alive and self.reachable
+
     def ask(self, call: Callable[[Scheduler], T]) -> T:
         """A request to the scheduler half.
 
         :raises SchedulerUnreachable: it crashed before it answered, or there is no way to it
         """
-        if not (self.alive and self.reachable):
+        if not self.is_there:
             raise SchedulerUnreachable("cut off")
         return self.world.request(call)
 
@@ -94,7 +102,7 @@ class Host:
             application = self.pending[0]
             body = encode(application)
             try:
-                answer = self.ask(lambda half, body=body: routes.operations(body, half.agent(self.agent), half))
+                answer = self.ask(lambda half, body=body: half.judge(body, self.agent))
             except SchedulerUnreachable:
                 return
             verdict = decode(Verdict, answer)
@@ -105,7 +113,7 @@ class Host:
         while self.unacknowledged:
             operation = self.unacknowledged[0]
             try:
-                self.ask(lambda half, operation=operation: routes.acknowledged(operation, half.agent(self.agent), half))
+                self.ask(lambda half, operation=operation: half.acknowledged(operation, self.agent))
             except SchedulerUnreachable:
                 return
             except NotFound:
@@ -203,6 +211,9 @@ class Host:
             assignment = self.ask(lambda half: half.assignment(self))
         except (SchedulerUnreachable, NotFound):
             return
+        for verdict in assignment.operations:
+            if verdict.id not in self.unacknowledged:
+                self.unacknowledged.append(verdict.id)
         for volume, over in assignment.stop.items():
             if self.held.get(volume, over + 1) <= over:
                 self._kill_tasks(volume)
@@ -245,27 +256,43 @@ class Host:
 
     # What befalls hosts -----------------------------------------------------------------------------------------
 
-    def restart_executor(self) -> None:
-        """A new executor half finds what is mounted and recorded; what it was told is asked for again."""
-        self.report()
-
     def die(self) -> None:
-        """The power fails: nothing is written any more, and tasks and mounts are gone."""
-        self.alive = False
-        self.world.platform.stopped.add(self.node)
+        """The power fails: tasks and mounts are gone, the records of holdings are not."""
+        self.suspend()
+        self._end_all_tasks()
         for mount in self.mounts.values():
             self.world.platform.busy.discard((mount.platform_id, self.node))
         self.mounts.clear()
-        self.starting.clear()
 
-    def boot(self) -> None:
-        """It comes back, with its records of holdings but without mounts."""
+    def suspend(self) -> None:
+        """The machine is stopped as it is; it may go on later and know nothing of that."""
+        self.alive = False
+        self.world.platform.stopped.add(self.node)
+
+    def resume(self) -> None:
+        """It runs again. What the platform took meanwhile is still mounted, and cannot be written to."""
         self.alive = True
         self.world.platform.stopped.discard(self.node)
+        for mount in self.mounts.values():
+            mount.cut = not self.world.platform.is_attached(mount.platform_id, self.node)
+
+    def become(self, agent: str) -> None:
+        """The Mesos agent has lost its work directory: it begins as another one, without tasks and operations."""
+        self._end_all_tasks()
+        self.agent = agent
+
+    def _end_all_tasks(self) -> None:
+        for application in self.pending:
+            self.world.outcome_is_lost(self, application)
+        self.pending.clear()
+        self.unacknowledged.clear()
+        self.starting.clear()
+        for mount in self.mounts.values():
+            mount.tasks = 0
 
     def settle(self) -> bool:
         """Do everything that can be done; whether there was nothing left to do."""
-        if not (self.alive and self.reachable):
+        if not self.is_there:
             return True
         try:
             self.report()

@@ -132,7 +132,31 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(host=numbers)
     def restart_executor(self, host: int) -> None:
-        self.host(host).restart_executor()
+        self.host(host).report()
+
+    @rule(host=numbers, how=st.sampled_from(["die", "suspend", "cut off"]))
+    def lose(self, host: int, how: str) -> None:
+        chosen = self.host(host)
+        if not chosen.is_there or sum(other.is_there for other in self.world.hosts) == 1:
+            return
+        if how == "cut off":
+            chosen.reachable = False
+        elif how == "suspend":
+            chosen.suspend()
+        else:
+            chosen.die()
+
+    @rule(host=numbers)
+    def come_back(self, host: int) -> None:
+        chosen = self.host(host)
+        chosen.reachable = True
+        if not chosen.alive:
+            chosen.resume()
+
+    @rule(host=numbers)
+    def come_back_as_another_agent(self, host: int) -> None:
+        if self.host(host).is_there:
+            self.world.come_back_as_another_agent(self.host(host))
 
     # The scheduler half -----------------------------------------------------------------------------------------
 

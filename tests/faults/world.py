@@ -13,10 +13,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from unittest.mock import Mock
 
 from polly_mesos import faults
 from polly_mesos.agent_api import Application, Assignment, Verdict
+from polly_mesos.api import agent as routes
 from polly_mesos.config import AgentSettings, Configuration
 from polly_mesos.config.configuration import Service
 from polly_mesos.config.settings import CheckSettings, HttpSettings, LedgerSettings, MesosSettings, PlannerSettings
@@ -28,8 +31,6 @@ from polly_mesos.mesos.resources import volume_path
 from polly_mesos.model import (
     MB,
     Agent,
-    AgentState,
-    HostIdentity,
     Json,
     OperationState,
     Profile,
@@ -47,7 +48,9 @@ from polly_mesos.scheduler.disks import volume_disk
 from polly_mesos.scheduler.evacuation import Evacuation
 from polly_mesos.scheduler.fencing import Fencing
 from polly_mesos.scheduler.hosts import HostViews
+from polly_mesos.scheduler.placement import AgentFacts
 from polly_mesos.scheduler.planning import Planning
+from polly_mesos.scheduler.presence import Presence
 from polly_mesos.scheduler.publications import Publications
 from polly_mesos.scheduler.roster import Roster
 from polly_mesos.scheduler.services import Services
@@ -92,6 +95,7 @@ class Scheduler:
         self.arrivals = Arrivals(
             self.ledger, self.roster, self.hosts, changed=self.board.changed, plan=self.planning.look
         )
+        self.presence = Presence(self.ledger, self.roster, patience=0.0)
         self.fencing = Fencing(self.ledger, self.services, self.look_at, patience=0.0)
         self.evacuation = Evacuation(self.ledger, self.profiles, set, self.fencing.fenced_services)
         self.controller.resume()
@@ -103,6 +107,17 @@ class Scheduler:
     def agent(self, agent_id: str) -> Agent:
         """The agent whose executor shows its token."""
         return self.ledger.agent(agent_id)
+
+    def judge(self, body: Json, agent_id: str) -> Json:
+        """POST /agent/v1/operations."""
+        request: Any = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(metrics=Mock())))
+        half: Any = self
+        return routes.operations(body, self.agent(agent_id), half, request)
+
+    def acknowledged(self, operation: str, agent_id: str) -> None:
+        """POST /agent/v1/operations/ID/acknowledged."""
+        half: Any = self
+        routes.acknowledged(operation, self.agent(agent_id), half)
 
     def assignment(self, host: Host) -> Assignment:
         """What the agent API answers a long poll with."""
@@ -117,7 +132,7 @@ class World:
     :param create_steps: see :class:`~polly_mesos.testing.platform.Platform`, as ``list_lag`` and ``seed``
     """
 
-    def __init__(self, *, hosts: int = 2, create_steps: int = 0, list_lag: int = 0, seed: int = 0) -> None:
+    def __init__(self, *, hosts: int = 3, create_steps: int = 0, list_lag: int = 0, seed: int = 0) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="polly-world-"))
         self.path = self.directory / "ledger.db"
         self.path.write_bytes(_new_ledger())
@@ -145,16 +160,15 @@ class World:
             self.scheduler.planning.once()
 
     def _introduce(self, host: Host) -> None:
-        agent = Agent(
-            host.agent,
-            host.node,
-            host.node,
-            AgentState.CONNECTED,
-            identities={"rack": HostIdentity(host.node)},
-            volume_root=_ROOT,
-        )
-        self.scheduler.ledger.put_agent(agent)
-        self.scheduler.roster.add(host.agent, host.node)
+        """The agent gets its executor, which says who its host is."""
+        facts = AgentFacts(host.agent, host.node, host.node, {})
+
+        def add(half: Scheduler) -> None:
+            half.roster.add(host.agent, host.node)
+            half.presence.remember(facts, _ROOT)
+
+        self.run(add)
+        host.report()
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -218,8 +232,28 @@ class World:
         self.scheduler.ledger.close()
         self.scheduler = Scheduler(self)
         for host in self.hosts:
-            if host.alive and host.reachable:
+            if host.is_there:
                 self.scheduler.roster.add(host.agent, host.node)
+
+    def notice(self) -> None:
+        """The master says which agents it has, and which it does not reach any more."""
+        for host in self.hosts:
+            facts = AgentFacts(host.agent, host.node, host.node, {})
+            if host.is_there:
+                self.run(lambda half, facts=facts: half.presence.found(facts))
+                try:
+                    self.scheduler.agent(host.agent)
+                except NotFound:
+                    self._introduce(host)
+            else:
+                self.run(lambda half, facts=facts: half.presence.lost(facts.id))
+
+    def come_back_as_another_agent(self, host: Host) -> None:
+        """The agent on a host has lost its id; the master will never hear the old one again."""
+        old = host.agent
+        host.become(f"agent-{self.number()}")
+        self.run(lambda half: half.presence.gone(old))
+        self._introduce(host)
 
     def step(self, volume: str) -> None:
         """The volume controller looks at one volume, if it was told to."""
@@ -252,6 +286,15 @@ class World:
             elif kind == "DESTROY":
                 self.owned.pop(volume, None)
 
+    def outcome_is_lost(self, host: Host, application: Application) -> None:
+        """The agent is gone with an operation that it had passed on: nobody will know what became of it."""
+        if application.info["type"] == "DESTROY":
+            (disk,) = application.info["destroy"]["volumes"]
+            name = disk["disk"]["persistence"]["id"]
+            for volume in self.scheduler.ledger.volumes(agent=host.agent):
+                if volume.persistence_id == name:
+                    self.owned.pop(volume.id, None)
+
     def task_reads(self, mount: Mount) -> None:
         """A task begins, and finds what the last one wrote."""
         found = self.disks[mount.platform_id].data
@@ -259,6 +302,8 @@ class World:
 
     def task_writes(self, host: Host, mount: Mount) -> None:
         """A task writes something that nobody wrote before."""
+        if mount.cut:
+            return
         attached = self.platform.is_attached(mount.platform_id, host.node)
         self.expect(attached, f"a task on {host.node} writes to {mount.volume}, which was taken from it")
         self.disks[mount.platform_id].data = self.data[mount.volume] = f"written-{self.number()}"
@@ -293,7 +338,9 @@ class World:
         for name, balance in ledger.balance().items():
             assert balance.free >= 0, f"pool {name} has promised too much: {balance}"
         assert sum(volume.size for volume in self.platform.volumes()) <= CAPACITY
-        writers = [mount.volume for host in self.hosts if host.alive for mount in host.mounts.values()]
+        writers = [
+            mount.volume for host in self.hosts for mount in host.mounts.values() if host.alive and not mount.cut
+        ]
         assert len(writers) == len(set(writers)), f"a volume is in two writers' hands: {writers}"
         for volume_id in self.owned:
             volume = known.get(volume_id)
@@ -307,6 +354,8 @@ class World:
         """
         self.disarm()
         self.platform.heal()
+        for host in self.hosts:
+            host.reachable = True
         for rounds in range(1, _ROUNDS + 1):
             resting = self.go_on()
             self.check_always()
@@ -316,6 +365,7 @@ class World:
 
     def go_on(self) -> bool:
         """Everybody does once what there is to do; whether the hosts had nothing."""
+        self.notice()
         resting = [host.settle() for host in self.hosts]
         self.run(lambda half: half.fencing.once())
         self.run(lambda half: half.evacuation.once())
@@ -333,12 +383,16 @@ class World:
         ]
         left += [f"{v.id} is {v.state}: {v.error}" for v in ledger.volumes(states=_PASSING)]
         left += [f"{p.volume} is {p.state} on {p.host}" for p in ledger.publications() if not self._is_in_use(p)]
-        left += [f"agent {host.agent} has unacknowledged" for host in self.hosts if ledger.unacknowledged(host.agent)]
+        left += [
+            f"agent {host.agent} has unacknowledged"
+            for host in self.hosts
+            if host.is_there and ledger.unacknowledged(host.agent)
+        ]
         return left
 
     def _is_in_use(self, publication: Publication) -> bool:
         return any(
-            mount.volume == publication.volume and (mount.tasks or not host.reachable)
+            mount.volume == publication.volume and mount.tasks and not mount.cut
             for host in self.hosts
             if host.alive
             for mount in host.mounts.values()
@@ -356,13 +410,15 @@ class World:
         published = {publication.volume: publication.host for publication in ledger.publications()}
         attached = {v.tags.volume: v.attached_to[0] for v in self.platform.volumes(CLUSTER) if v.attached_to}
         assert attached == published, "the platform has attached other volumes than the ledger has published"
+        cut = [mount.volume for host in self.hosts if host.alive for mount in host.mounts.values() if mount.cut]
+        assert cut == [], f"a host still has mounted what was taken from it: {cut}"
         for volume_id, written in self.data.items():
             if volume_id in self.owned:
                 assert self.disks[wanted[volume_id]].data == written, f"the data of {volume_id} is lost"
 
     def volumes_in_reach(self) -> list[tuple[Host, Volume]]:
         """Volumes of frameworks on agents that can start tasks."""
-        by_agent = {host.agent: host for host in self.hosts if host.alive and host.reachable}
+        by_agent = {host.agent: host for host in self.hosts if host.is_there}
         volumes = self.scheduler.ledger.volumes(states={VolumeState.CREATING, VolumeState.READY})
         return [(by_agent[v.agent], v) for v in volumes if v.agent in by_agent and v.persistence_id]
 
