@@ -29,6 +29,13 @@ class MesosAgent:
             raise AgentUnreachable(f"agent {self._client.endpoint} has not registered with a master yet")
         return agent_id, str(info.get("hostname", ""))
 
+    def draining(self) -> bool:
+        """Whether an operator has the agent drained (DRAIN_AGENT).
+
+        :raises AgentUnreachable: it does not answer
+        """
+        return self._client.draining()
+
     def places_in_use(self) -> AbstractSet[str]:
         """Paths of the volumes that tasks and executors use or wait for."""
         return self._client.places_in_use()

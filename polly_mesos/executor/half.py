@@ -62,6 +62,9 @@ class AgentView(Protocol):
     def identity(self) -> tuple[str, str]:
         """The agent's id and host name; raises AgentUnreachable where it has none yet."""
 
+    def draining(self) -> bool:
+        """Whether an operator has the agent drained; raises AgentUnreachable where that cannot be told."""
+
     def places_in_use(self) -> AbstractSet[str]:
         """Paths of the volumes that tasks use or wait for; raises AgentUnreachable where that cannot be told."""
 
@@ -107,6 +110,7 @@ class ExecutorHalf:
         self._retry = retry
         self._stopping = threading.Event()
         self._ready = threading.Event()
+        self._service: _Service | None = None
         self._thread = threading.Thread(target=self._live, name="executor-half", daemon=True)
 
     def start(self) -> None:
@@ -118,6 +122,21 @@ class ExecutorHalf:
         self._stopping.set()
         self._client.close()
         self._thread.join(timeout)
+
+    def let_go(self, seconds: float) -> None:
+        """On an agent that an operator drains: unmount every volume as its tasks end, for ``seconds`` at most.
+
+        Elsewhere nothing happens: tasks go on, and the next executor half finds what is mounted.
+        """
+        service = self._service
+        try:
+            draining = self._agent.draining()
+        except AgentUnreachable as error:
+            log.warning("the agent cannot be asked whether it is drained: %s", error)
+            return
+        if draining and service is not None:
+            log.info("the agent is drained: volumes are let go of as their tasks end")
+            service.let_go(time.monotonic() + seconds, self._stopping)
 
     @property
     def serving(self) -> bool:
@@ -157,9 +176,11 @@ class ExecutorHalf:
             lacking=self._host.lacking,
             mount_problem=lambda: self._host.mount_problem(welcome.volume_root),
         )
-        _Service(self._client, self._agent, self._host, welcome, services, agent_id).run(
-            self._make_provider, self._stopping, self._ready
-        )
+        self._service = _Service(self._client, self._agent, self._host, welcome, services, agent_id)
+        try:
+            self._service.run(self._make_provider, self._stopping, self._ready)
+        finally:
+            self._service = None
 
 
 class _Service:
@@ -224,6 +245,12 @@ class _Service:
             self._usage.stop()
             self._evictions.stop()
             self._provider.stop()
+
+    def let_go(self, deadline: float, stopping: threading.Event) -> None:
+        """Unmount what no task uses, without any grace, until nothing is held or ``deadline`` (monotonic) has come."""
+        self._usage.hurry()
+        while self._holdings.all() and time.monotonic() < deadline and not stopping.wait(_TICK_SECONDS):
+            self._usage.hurry()
 
     def _desire(self) -> None:
         if self._provider is not None and self._assigned is not None:

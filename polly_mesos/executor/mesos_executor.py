@@ -28,6 +28,7 @@ WANT_SUMMONS = json.dumps({"want": "summons"}).encode()
 
 _ASK_AGAIN_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 2.0
+_DRAIN_SECONDS = 120.0
 
 
 class Driver(Protocol):
@@ -96,9 +97,13 @@ class PollyExecutor:
         self._update(task_id, "TASK_RUNNING")
 
     def kill(self, task_id: str, grace_seconds: float | None) -> None:
-        """Stop serving; volumes stay mounted, for other tasks are using them."""
+        """Stop serving; volumes stay mounted, for other tasks are using them.
+
+        Only where the agent is drained, and so are its other tasks, are volumes let go of first.
+        """
         log.info("task %s is to be killed", task_id)
-        self.end_soon("killed by the framework")
+        seconds = _DRAIN_SECONDS if grace_seconds is None else min(grace_seconds, _DRAIN_SECONDS)
+        threading.Thread(target=self._leave, args=(seconds,), name="leave").start()
 
     def shutdown(self, grace_seconds: float) -> None:
         """The agent wants this executor gone; volumes stay mounted."""
@@ -117,6 +122,14 @@ class PollyExecutor:
     def end_soon(self, reason: str) -> None:
         """As :meth:`end`, in a thread of its own: for callbacks and signal handlers."""
         threading.Thread(target=self.end, args=(reason,), name="end").start()
+
+    def _leave(self, seconds: float) -> None:
+        half = self._half
+        try:
+            if half is not None:
+                half.let_go(seconds)
+        finally:
+            self.end("killed by the framework")
 
     def end(self, reason: str) -> None:
         """Stop the half, report the task as killed and leave the agent; once only."""

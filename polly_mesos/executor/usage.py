@@ -94,6 +94,11 @@ class UsageWatch:
             except Exception:
                 log.exception("looking for unused volumes failed; the next look follows")
 
+    def hurry(self) -> None:
+        """Look now, and grant no grace any more."""
+        self._grace = 0.0
+        self._wake.set()
+
     def stop(self) -> None:
         """End :meth:`run`; what is mounted stays mounted."""
         self._stopping = True

@@ -81,6 +81,10 @@ class AgentClient:
         answer: Json = self._call("GET_AGENT")["get_agent"].get("agent_info", {})
         return answer
 
+    def draining(self) -> bool:
+        """Whether an operator has the agent drained: its tasks end, and it is not offered any more (GET_AGENT)."""
+        return "drain_config" in self._call("GET_AGENT")["get_agent"]
+
     def agent_id(self) -> str:
         """The agent's id.
 

@@ -138,10 +138,12 @@ def test_a_host_whose_agent_died_and_whose_task_still_writes_keeps_its_volume(tw
         node.start()
 
 
-def test_a_drained_agent_gives_its_idle_volume_to_another(two: LocalCluster, polly: Polly) -> None:
+@pytest.mark.parametrize("command", ["true", "sleep 1000"], ids=["idle", "in use"])
+def test_a_drained_agent_gives_its_volume_to_another(two: LocalCluster, polly: Polly, command: str) -> None:
     with Framework(two.master, **ROLES) as framework:
-        volume, agent_id = written(framework, command="true")
-        wait_until(lambda: polly.get("/v1/volumes")[0]["publication"] is None)
+        volume, agent_id = written(framework, command=command)
+        if command == "true":
+            wait_until(lambda: polly.get("/v1/volumes")[0]["publication"] is None)
         master(two, {"type": "DRAIN_AGENT", "drain_agent": {"agent_id": {"value": agent_id}}})
         offer, found = offered_again(framework, volume, agent_id)
         reads(framework, offer, found)

@@ -392,6 +392,11 @@ class FakeAgent:
         self.asked = 0
         self.killed: list[str] = []
         self.immortal = False
+        self.drained = False
+
+    def draining(self) -> bool:
+        self._check()
+        return self.drained
 
     def identity(self) -> tuple[str, str]:
         self._check()

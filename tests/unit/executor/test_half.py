@@ -401,6 +401,51 @@ def test_a_killed_task_leaves_the_agent_and_ends(summoned: Summoned, scheduler: 
     assert summoned.life.provider.stopped
 
 
+@pytest.fixture
+def mounted(summoned: Summoned, scheduler: FakeScheduler, agent: FakeAgent, mappings: Mappings) -> str:
+    """The path of a volume that a task uses on the agent of a running executor half."""
+    scheduler.assign(Assignment(0, (POOL,), (), {VOLUME: 1}))
+    summoned.executor.launch(TASK)
+    summoned.summon(scheduler)
+    eventually(lambda: summoned.life.half.serving)
+    disk = path_volume(mappings.root)
+    mappings.ready(disk)
+    agent.in_use = {volume_path(disk)}
+    assert summoned.life.provider.handler.publish([disk])
+    return volume_path(disk)
+
+
+def test_on_a_drained_agent_a_volume_is_let_go_of_when_its_task_has_ended_and_then_the_executor_ends(
+    summoned: Summoned, mounted: str, agent: FakeAgent, host: FakeHost
+) -> None:
+    agent.drained = True
+    asked = agent.asked
+    summoned.executor.kill("polly-1", None)
+    eventually(lambda: agent.asked > asked + 1)
+    assert host.mounts
+    assert not summoned.driver.stopped
+    agent.in_use = set()
+    eventually(lambda: summoned.driver.stopped)
+    assert not host.mounts
+
+
+def test_on_an_agent_that_is_not_drained_a_killed_executor_leaves_everything_mounted(
+    summoned: Summoned, mounted: str, host: FakeHost
+) -> None:
+    summoned.executor.kill("polly-1", None)
+    eventually(lambda: summoned.driver.stopped)
+    assert host.mounts
+
+
+def test_a_drained_executor_does_not_wait_longer_than_its_grace_period(
+    summoned: Summoned, mounted: str, agent: FakeAgent, host: FakeHost
+) -> None:
+    agent.drained = True
+    summoned.executor.kill("polly-1", 0.1)
+    eventually(lambda: summoned.driver.stopped)
+    assert host.mounts, "its task still uses it"
+
+
 def test_shutdown_has_said_its_last_words_when_it_returns(summoned: Summoned) -> None:
     summoned.executor.launch(TASK)
     summoned.executor.shutdown(5.0)
