@@ -11,6 +11,7 @@ from sqlalchemy import select, union_all
 
 from polly_mesos.ledger import Ledger, sqlite
 from polly_mesos.ledger.tables import history, intents, verdicts
+from polly_mesos.ledger.takeover import DEAD
 from polly_mesos.ledger.volumes import LIVE, role_of
 from polly_mesos.model import (
     UNRESERVED,
@@ -26,6 +27,9 @@ from polly_mesos.model import (
 
 OLD_INTENT_SECONDS = 600.0
 """After so long an intent without outcome is worth a look."""
+
+CLOCK_TOLERANCE_SECONDS = 60.0
+"""What an operation may seem to lie ahead without a word about the clock."""
 
 _GIVING_BACK = frozenset({VolumeState.DELETING, VolumeState.RELEASED})
 
@@ -57,7 +61,7 @@ def check(ledger: Ledger, *, intent_age: float = OLD_INTENT_SECONDS, thorough: b
         if broken:
             return broken
         found = [*_balances(ledger), *_unbacked(ledger), *_volumes(ledger), *_publications(ledger)]
-        found += _intents(ledger, intent_age)
+        found += [*_agents(ledger), *_intents(ledger, intent_age)]
         if thorough:
             found += _duplicates(ledger)
     return sorted(found, key=lambda finding: finding.severity is Severity.WARNING)
@@ -160,10 +164,62 @@ def _publications(ledger: Ledger) -> Iterator[Finding]:
         elif _is_mounted(publication) and not volume.platform_id:
             what = f"{name} is {publication.state} and was never made"
             yield Finding(Severity.ERROR, "publication.of-unmade", volume.id, what, "report this")
+        if publication.fenced and publication.state is not PublicationState.DETACHING:
+            what = f"{name} is fenced and {publication.state}"
+            yield Finding(Severity.ERROR, "publication.fenced-in-use", volume.id, what, "report this")
+        yield from _offered_elsewhere(publication, volume, name)
+
+
+def _offered_elsewhere(publication: Publication, volume: Volume, name: str) -> Iterator[Finding]:
+    if volume.agent == publication.agent:
+        return
+    if volume.agent:
+        yield Finding(
+            Severity.ERROR,
+            "publication.elsewhere",
+            volume.id,
+            f"{name} of agent {publication.agent} is offered by agent {volume.agent}",
+            "report this, and make sure that only one host has the volume",
+        )
+    elif volume.persistence_id and volume.state in LIVE:
+        yield Finding(
+            Severity.ERROR,
+            "volume.parked-in-use",
+            volume.id,
+            f"{name} of agent {publication.agent} is offered by nobody",
+            "report this; nothing else can have the volume until its host has let go of it",
+        )
 
 
 def _is_mounted(publication: Publication) -> bool:
     return publication.state in (PublicationState.ATTACHED, PublicationState.PUBLISHED)
+
+
+def _agents(ledger: Ledger) -> Iterator[Finding]:
+    dead = {agent.id: agent for agent in ledger.agents().values() if agent.state in DEAD}
+    if not dead:
+        return
+    held = Counter[str]()
+    for holding in ledger.holdings():
+        if holding.agent in dead:
+            held[holding.agent] += holding.size
+    for agent, size in held.items():
+        yield Finding(
+            Severity.WARNING,
+            "agent.dead-with-space",
+            agent,
+            f"agent {agent} is {dead[agent].state} and has {size} bytes of leases and reservations",
+            "see whether polly serve runs and what it logs about this; it gives them back to the pools",
+        )
+    offered = Counter(volume.agent for volume in ledger.volumes(states=LIVE) if volume.agent in dead)
+    for agent, count in offered.items():
+        yield Finding(
+            Severity.WARNING,
+            "agent.dead-with-volumes",
+            agent,
+            f"agent {agent} is {dead[agent].state}, and only it would offer its volumes: {count}",
+            f"if its host cannot write any more, say so: polly agent fence {agent}",
+        )
 
 
 def _intents(ledger: Ledger, intent_age: float) -> Iterator[Finding]:
@@ -178,6 +234,15 @@ def _intents(ledger: Ledger, intent_age: float) -> Iterator[Finding]:
                 f"{operation.kind} of {operation.subject} was begun {age / 60:.0f} minutes ago and has"
                 f" no outcome (operation {operation.id})",
                 "see whether polly serve runs and what it logs about this; it finishes what it finds",
+            )
+        elif age < -CLOCK_TOLERANCE_SECONDS:
+            yield Finding(
+                Severity.WARNING,
+                "clock.set-back",
+                operation.subject,
+                f"{operation.kind} of {operation.subject} was begun {-age / 60:.0f} minutes from now: the clock was set"
+                " back, or was ahead",
+                "correct this host's clock; nothing in the ledger depends on it but ages and the order of the history",
             )
 
 

@@ -43,6 +43,7 @@ class LedgerLock:
     def _holder(self) -> str:
         try:
             note = json.loads(os.pread(self._file, 4096, 0))
-            return f"the scheduler with process id {note['pid']} on host {note['host']}"
-        except (ValueError, KeyError, TypeError):
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(note["since"]))
+            return f"the scheduler with process id {note['pid']} on host {note['host']}, since {since}"
+        except (ValueError, KeyError, TypeError, OverflowError):
             return "another scheduler"

@@ -62,6 +62,9 @@ def test_a_ledger_in_the_midst_of_its_work_is_clean(busy: Desk) -> None:
         ("UPDATE volumes SET owner = ''", "belongs to nobody"),
         ("UPDATE verdicts SET id = 'twice' WHERE id = (SELECT min(id) FROM verdicts)", "recorded 2 times"),
         ("UPDATE volumes SET size = -1", "CHECK constraint failed"),
+        ("UPDATE publications SET fenced = 1", "is fenced and attached"),
+        ("UPDATE publications SET agent = 'a2'", "of agent a2 is offered by agent a1"),
+        ("UPDATE volumes SET agent = NULL WHERE generation = 1", "of agent a1 is offered by nobody"),
     ],
 )
 def test_a_contradiction_is_found(busy: Desk, statement: str, words: str) -> None:
@@ -88,6 +91,17 @@ def test_an_old_intent_and_an_interrupted_format_are_worth_a_look(busy: Desk) ->
     ]
     assert "begun 60 minutes ago" in check(busy.ledger)[1].what
     assert len(check(busy.ledger, intent_age=7200)) == 1
+
+
+@pytest.mark.parametrize("state", ["lost", "fenced"])
+def test_what_a_dead_agent_still_has_is_worth_a_look(busy: Desk, state: str) -> None:
+    tamper(busy, f"UPDATE agents SET state = '{state}' WHERE id = 'a1'")
+    assert [(finding.severity, finding.code, finding.subject) for finding in check(busy.ledger)] == [
+        (Severity.WARNING, "agent.dead-with-space", "a1"),
+        (Severity.WARNING, "agent.dead-with-volumes", "a1"),
+    ]
+    tamper(busy, "UPDATE agents SET state = 'unreachable' WHERE id = 'a1'")
+    assert check(busy.ledger) == []
 
 
 def test_show_prints_everything_while_a_scheduler_runs(busy: Desk, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_a_second_scheduler_is_refused_and_told_who_the_first_is(path: Path, led
     second = subprocess.run([sys.executable, "-c", opener, str(path)], capture_output=True, text=True, check=False)
     assert second.returncode != 0
     assert "LedgerLocked" in second.stderr
-    assert f"process id {os.getpid()} on host" in second.stderr
+    assert f"process id {os.getpid()} on host {socket.gethostname()}, since 20" in second.stderr
     with pytest.raises(LedgerLocked):
         Ledger.open(path, "test")
 
