@@ -28,8 +28,8 @@ def settings(cluster: LocalCluster, directory: Path, **sections: Mapping[str, An
     (directory / "platform").mkdir(exist_ok=True)
     driver = "loop" if os.geteuid() == 0 else "directory"
     defaults: dict[str, Any] = {
-        "mesos": {"master": cluster.master, "failover_timeout": "1h"},
-        "http": {"listen": f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}"},
+        "mesos": {"master": cluster.master_url, "failover_timeout": "1h"},
+        "http": {"listen": f"{cluster.ip}:{free_ports(cluster.ip, 1)[0]}"},
         "ledger": {"path": str(directory / "ledger.db")},
         "agents": {
             "volume_root": f"{cluster.volumes}/{{port}}",
@@ -58,7 +58,13 @@ class Polly:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Polly:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            sys.stderr.write(self.log.read_text()[-6000:])
+            if self._process is not None:
+                self.kill()
+            raise
         return self
 
     def __exit__(
@@ -87,6 +93,16 @@ class Polly:
         assert self._process is not None
         self._process.kill()
         self._process.wait(30)
+
+    def pause(self) -> None:
+        """Stop its process, which keeps its connections."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after :meth:`pause`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def _ended(self) -> bool:
         assert self._process is not None
