@@ -127,7 +127,8 @@ class RecordedController(ControllerDriver):
             self._refuse_if_full_for_snapshot(platform_id)
             size = self._size(self._volumes, platform_id, volume)
             record = Record(size, replace(tags, cluster=self._cluster), PlatformState.CREATING, source=source)
-            self._snapshots.store(token, record)
+            with self._whole_or_gone(self._snapshots, token):
+                self._snapshots.store(token, record)
         self._copy(self._volumes, platform_id, self._snapshots, token, record)
         return self.get_snapshot(token)
 
@@ -163,7 +164,8 @@ class RecordedController(ControllerDriver):
             self._refuse_copy(records, name)
             self._refuse_if_full(request.size)
             record = replace(self._record(request), state=PlatformState.CREATING, source=source)
-            self._volumes.store(request.token, record)
+            with self._whole_or_gone(self._volumes, request.token):
+                self._volumes.store(request.token, record)
         self._copy(records, name, self._volumes, request.token, record)
         return self.get(request.token)
 

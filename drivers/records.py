@@ -118,7 +118,8 @@ def platform_errors(doing: str) -> Iterator[None]:
             raise PlatformFull(
                 f"no space left while {doing}: {error}", remedy="free space in the driver's directory"
             ) from error
-        raise PlatformError(f"failed while {doing}: {error}") from error
+        # What was done before the disk failed to keep it may be there all the same.
+        raise PlatformError(f"failed while {doing}: {error}", outcome_unknown=True) from error
 
 
 def sync_directory(path: Path) -> None:
