@@ -22,7 +22,7 @@ from tests.mesos.framework import Framework, wait_until
 from tests.mesos.operations import create, destroy, launch, persistent, reserve, unreserve
 from tests.mesos.polly import POLLY, Polly
 
-pytestmark = [pytest.mark.mesos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.mesos, pytest.mark.timeout(600)]
 
 ClusterFactory = Callable[..., LocalCluster]
 Json = dict[str, Any]
