@@ -116,12 +116,14 @@ class HostReport:
     :param problems: service name -> what is missing and how to get it; such a service gets no lease here
     :param mounted: volume id -> target path of every volume of ours mounted below the volume root
     :param generations: volume id -> generation under which this host holds it, mounted or not
+    :param build: name of the artifact that runs, empty where the executor half was not started by Mesos
     """
 
     identities: Mapping[str, HostIdentity]
     problems: Mapping[str, str] = field(default_factory=dict)
     mounted: Mapping[str, str] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
+    build: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ def host(data: Message, agent: Caller, half: Half) -> None:
     """Who the host is to each service, and what it lacks."""
     report = _decoded(HostReport, data)
     half.arrivals.report(agent.id, report)
+    half.renewal.reported(agent.id, report.build)
 
 
 @router.post("/provider", status_code=204)

@@ -89,6 +89,7 @@ class ExecutorHalf:
     """The executor half of one agent, in threads of its own.
 
     :param node: ``host:port`` of the agent's API
+    :param build: name of the artifact that runs, empty where this was not started by Mesos
     :param retry: seconds before the first new beginning; longer before later ones
     """
 
@@ -100,6 +101,7 @@ class ExecutorHalf:
         make_provider: ProviderFactory,
         *,
         node: str,
+        build: str = "",
         retry: float = _FIRST_RETRY_SECONDS,
     ) -> None:
         self._client = client
@@ -107,6 +109,7 @@ class ExecutorHalf:
         self._host = host
         self._make_provider = make_provider
         self._node = node
+        self._build = build
         self._retry = retry
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -176,7 +179,7 @@ class ExecutorHalf:
             lacking=self._host.lacking,
             mount_problem=lambda: self._host.mount_problem(welcome.volume_root),
         )
-        self._service = _Service(self._client, self._agent, self._host, welcome, services, agent_id)
+        self._service = _Service(self._client, self._agent, self._host, welcome, services, agent_id, self._build)
         try:
             self._service.run(self._make_provider, self._stopping, self._ready)
         finally:
@@ -194,12 +197,14 @@ class _Service:
         welcome: Welcome,
         services: Services,
         agent_id: str,
+        build: str,
     ) -> None:
         self._client = client
         self._host = host
         self._welcome = welcome
         self._services = services
         self._agent_id = agent_id
+        self._build = build
         self._holdings = holdings = Holdings(welcome.volume_root)
         mapper = Mapper(client, services.drivers, host, holdings)
         self._publisher = Publisher(client, mapper, holdings, allow_scratch=welcome.allow_scratch)
@@ -293,6 +298,7 @@ class _Service:
             dict(findings.problems),
             dict(self._host.mounted(self._welcome.volume_root)),
             {holding.volume: holding.generation for holding in self._holdings.all() if holding.generation},
+            self._build,
         )
         fault_point("host.report.before-send")
         self._client.host(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +30,11 @@ log = logging.getLogger(__name__)
 _TOKEN_CHECK_SECONDS = 2.0
 
 
-def executor_half(client: SchedulerClient, endpoint: str, *, process: str = "") -> ExecutorHalf:
+def executor_half(client: SchedulerClient, endpoint: str, *, process: str = "", build: str = "") -> ExecutorHalf:
     """The executor half for the agent at ``endpoint`` (``host:port``), on this host.
 
     :param process: the agent's libprocess id, where it is not the usual one
+    :param build: name of the artifact that runs
     """
     agent = AgentClient(endpoint, process=process or "slave(1)")
 
@@ -44,7 +46,7 @@ def executor_half(client: SchedulerClient, endpoint: str, *, process: str = "") 
         lock_path = records_below(welcome.volume_root) / f"provider-{endpoint.replace(':', '-')}.lock"
         return ResourceProvider(agent, handler, identity, lock_path=lock_path, settle=welcome.settle)
 
-    return ExecutorHalf(client, MesosAgent(agent), LinuxHost(), make_provider, node=endpoint)
+    return ExecutorHalf(client, MesosAgent(agent), LinuxHost(), make_provider, node=endpoint, build=build)
 
 
 def run_under_mesos(environment: Mapping[str, str]) -> int:
@@ -61,7 +63,9 @@ def run_under_mesos(environment: Mapping[str, str]) -> int:
     client = SchedulerClient()
 
     def make_half() -> ExecutorHalf:
-        return executor_half(client, driver.endpoint, process=driver.agent_path.strip("/"))
+        return executor_half(
+            client, driver.endpoint, process=driver.agent_path.strip("/"), build=Path(sys.argv[0]).name
+        )
 
     executor = PollyExecutor(client, make_half)
     try:

@@ -63,6 +63,8 @@ class Driver(Protocol):
 
     def reconcile(self, tasks: Sequence[Json]) -> bool: ...
 
+    def kill(self, task_id: str, agent_id: str) -> bool: ...
+
     def send_to_executor(self, executor_id: str, agent_id: str, data: bytes) -> bool: ...
 
 
@@ -244,6 +246,12 @@ class Framework:
         if self._agents.admits(facts.hostname, facts.attributes) and self._missing(facts.id):
             self._wait_for(facts.id)
             self._take_offers()
+
+    def end_executor(self, agent_id: str) -> bool:
+        """Have the executor on an agent end, so that it is launched anew; False where none is known to run."""
+        with self._lock:
+            task = self._executors.get(agent_id, _Executor()).task
+        return bool(task) and self.driver.kill(task, agent_id)
 
     def tick(self) -> None:
         """Called every second or so: takes offers again once an executor may be launched anew."""

@@ -37,6 +37,7 @@ from polly_mesos.scheduler.placement import AgentFacts, ExecutorSettings
 from polly_mesos.scheduler.planning import Planning
 from polly_mesos.scheduler.presence import Presence
 from polly_mesos.scheduler.publications import Publications
+from polly_mesos.scheduler.renewal import Renewal
 from polly_mesos.scheduler.roster import Roster
 from polly_mesos.scheduler.services import Services
 from polly_mesos.scheduler.tokens import Tokens
@@ -116,6 +117,7 @@ class SchedulerHalf:
         self.failover = Failover(
             self._master_client, self.roster, self.framework, self.fencing, evacuation, self.planning.look
         )
+        self.renewal = Renewal(self.artifact.name, self.framework.end_executor)
         self._watch = AgentWatch(self._master_client, self.framework.agent_seen)
         self._driver: SchedulerDriver | None = None
         self._stopping = threading.Event()
@@ -124,6 +126,9 @@ class SchedulerHalf:
     def _check_profiles(self) -> None:
         """Refuse a configuration that has forgotten a profile in which data lives."""
         pools = {profile.pool for profile in self.profiles.values()}
+        used = {balance.pool for balance in self.ledger.balance().values() if balance.volumes}
+        if used <= pools:
+            return
         for volume in self.ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}):
             if volume.pool not in pools:
                 raise ConfigurationError(
@@ -180,6 +185,7 @@ class SchedulerHalf:
         complain_at = time.monotonic() + _COMPLAIN_EVERY
         while not self._stopping.wait(_TICK):
             self.framework.tick()
+            self.renewal.tick()
             self._check_refusal()
             if self.framework.connected.is_set():
                 complain_at = time.monotonic() + _COMPLAIN_EVERY

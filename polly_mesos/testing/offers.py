@@ -30,6 +30,7 @@ class RecordingDriver:
         self.accepted: list[tuple[str, Sequence[Json]]] = []
         self.declined: list[tuple[str, float]] = []
         self.messages: list[tuple[str, bytes]] = []
+        self.killed: list[str] = []
         self.reconciled = 0
         self.revived = 0
         self.suppressed = False
@@ -59,6 +60,11 @@ class RecordingDriver:
     def reconcile(self, tasks: Sequence[Json]) -> bool:
         """Record a RECONCILE."""
         self.reconciled += 1
+        return self.connected
+
+    def kill(self, task_id: str, agent_id: str) -> bool:
+        """Record a KILL."""
+        self.killed.append(task_id)
         return self.connected
 
     def send_to_executor(self, executor_id: str, agent_id: str, data: bytes) -> bool:
