@@ -6,6 +6,7 @@ A host on another machine cannot be seen from here, so nothing is ever proven ab
 from __future__ import annotations
 
 import enum
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from drivers.hosts import Lease, read_lease, start_of, this_boot, this_machine
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """The namespace from which all processes are seen; the kernel's PROC_PID_INIT_INO."""
 
+_HIDDEN = "hidden"
+_NO_NETWORK = (errno.EINVAL, errno.ENXIO)
+"""What reading the ports of a process that has just ended gives."""
 _LISTENING = "0A"
 _ANY_ADDRESS = {"0" * 8, "0" * 32}
 
@@ -101,13 +105,25 @@ def _outer_pid(lease: Lease) -> int | None:
 def _agent(lease: Lease) -> str:
     """The agent is known by what it listens on: it may have been restarted since the lease was written."""
     host, _, port = lease.node.rpartition(":")
-    if os.readlink("/proc/self/ns/net") == lease.network_namespace:
-        seen_from: int | str | None = "self"
-    else:
-        seen_from = next((pid for pid in processes() if _network_of(pid) == lease.network_namespace), None)
-    if seen_from is None or not _listens(seen_from, host, int(port)):
-        return ""
-    return f"something listens on port {port}, as the agent of {lease.node} does"
+    if any(_listens(pid, host, int(port)) for pid in _in_network(lease.network_namespace)):
+        return f"something listens on port {port}, as the agent of {lease.node} does"
+    return ""
+
+
+def _in_network(namespace: str) -> Iterator[int | str]:
+    """A process in the network namespace, after all of which that may not be known: their ports can be seen as well.
+
+    Root too may not look at every process, the first one of a container for example.
+    """
+    if os.readlink("/proc/self/ns/net") == namespace:
+        yield "self"
+        return
+    for pid in processes():
+        found = _network_of(pid)
+        if found in (namespace, _HIDDEN):
+            yield pid
+        if found == namespace:
+            return
 
 
 def _listens(pid: int | str, host: str, port: int) -> bool:
@@ -115,9 +131,11 @@ def _listens(pid: int | str, host: str, port: int) -> bool:
     for table in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError as error:
+            if error.errno in _NO_NETWORK:
+                continue
             raise CannotLook(f"the ports of {host} cannot be seen: {error}") from error
         for line in lines:
             address, _, number = line.split()[1].partition(":")
@@ -139,8 +157,8 @@ def _network_of(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/ns/net")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    except PermissionError as error:
-        raise CannotLook(f"process {pid} is another user's") from error
+    except PermissionError:
+        return _HIDDEN
 
 
 def processes() -> Iterator[int]:

@@ -130,6 +130,30 @@ class TestDirectory:
         assert again["data"] != old
         assert os.listdir(again["data"]) == []
 
+    def test_an_agent_in_a_network_whose_processes_may_not_be_looked_at_is_seen_by_its_port(
+        self,
+        controller: DirectoryController,
+        volume: PlatformVolume,
+        host: HostProcesses,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.held(controller, volume, host)
+        readlink = os.readlink
+
+        def hidden(path: str | Path) -> str:
+            if path == "/proc/self/ns/net":
+                return "net:[1]"
+            if str(path).endswith("/ns/net"):
+                raise PermissionError(path)
+            return readlink(path)
+
+        monkeypatch.setattr("drivers.fencing.os.readlink", hidden)
+        host.kill(host.executor)
+        assert "port" in controller.fence(HostIdentity(host.node)).reason
+        host.power_off()
+        fence = controller.fence(HostIdentity(host.node))
+        assert fence.proven, fence.reason
+
     def test_a_dead_executor_beside_a_living_agent_is_no_dead_host(
         self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses
     ) -> None:
