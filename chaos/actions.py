@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from chaos.plan import Fault, Kind
-from chaos.stage import MASTER, SCHEDULER, Stage
+from chaos.stage import SCHEDULER, Stage
 from polly_mesos.fault_catalogue import CATALOGUE, Half
 
 Action = Callable[[Stage, Fault], AbstractContextManager[None]]
@@ -45,35 +45,57 @@ def _stop_executor(stage: Stage, fault: Fault) -> Iterator[None]:
 
 
 @contextmanager
-def _kill_agent(stage: Stage, fault: Fault) -> Iterator[None]:
-    agent = stage.cluster.agent(fault.target)
+def _kill_node(stage: Stage, fault: Fault) -> Iterator[None]:
+    node = stage.node(fault.target)
     with stage.away(fault.target):
-        agent.kill()
+        node.kill()
         yield
-        agent.start()
+        node.launch()
 
 
 @contextmanager
-def _restart_agent(stage: Stage, fault: Fault) -> Iterator[None]:
-    agent = stage.cluster.agent(fault.target)
+def _restart_node(stage: Stage, fault: Fault) -> Iterator[None]:
+    node = stage.node(fault.target)
     with stage.away(fault.target):
-        agent.stop()
+        node.stop()
         yield
-        agent.start()
+        node.launch()
 
 
 @contextmanager
 def _stop_node(stage: Stage, fault: Fault) -> Iterator[None]:
-    stage.signal_node(fault.target, signal.SIGSTOP)
+    node = stage.node(fault.target)
+    node.pause()
     yield
-    stage.signal_node(fault.target, signal.SIGCONT)
+    node.resume()
 
 
 @contextmanager
-def _stop_master(stage: Stage, fault: Fault) -> Iterator[None]:
-    stage.signal_node(MASTER, signal.SIGSTOP)
+def _wipe_agent(stage: Stage, fault: Fault) -> Iterator[None]:
+    """Executors and tasks go on, and the agent that comes back does not know them."""
+    agent = stage.cluster.agent(fault.target)
+    with stage.away(fault.target):
+        agent.kill()
+        agent.wipe()
+        yield
+        agent.launch()
+
+
+@contextmanager
+def _power_off(stage: Stage, fault: Fault) -> Iterator[None]:
+    agent = stage.cluster.agent(fault.target)
+    with stage.away(fault.target):
+        agent.power_off()
+        yield
+        agent.launch()
+
+
+@contextmanager
+def _cut_link(stage: Stage, fault: Fault) -> Iterator[None]:
+    one, _, other = fault.target.partition("|")
+    stage.cluster.cut(one, other)
     yield
-    stage.signal_node(MASTER, signal.SIGCONT)
+    stage.cluster.heal(one, other)
 
 
 @contextmanager
@@ -123,10 +145,14 @@ ACTIONS: Mapping[Kind, Action] = {
     Kind.STOP_SCHEDULER: _stop_scheduler,
     Kind.KILL_EXECUTOR: _kill_executor,
     Kind.STOP_EXECUTOR: _stop_executor,
-    Kind.KILL_AGENT: _kill_agent,
-    Kind.RESTART_AGENT: _restart_agent,
+    Kind.KILL_AGENT: _kill_node,
+    Kind.RESTART_AGENT: _restart_node,
     Kind.STOP_AGENT: _stop_node,
-    Kind.STOP_MASTER: _stop_master,
+    Kind.WIPE_AGENT: _wipe_agent,
+    Kind.POWER_OFF: _power_off,
+    Kind.KILL_MASTER: _kill_node,
+    Kind.STOP_MASTER: _stop_node,
+    Kind.CUT_LINK: _cut_link,
     Kind.FILL_LEDGER_DISK: _fill_ledger_disk,
     Kind.FILL_PLATFORM_DISK: _fill_platform_disk,
     Kind.SLOW_DRIVER: _slow_driver,

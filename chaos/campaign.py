@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,7 +56,7 @@ class Campaign:
             stack.callback(self._abandoned.set)
             stack.callback(self.stage.close)
             self.stage.prepare()
-            workload = Workload(self.stage.cluster.master, Memory(self.stage.memory), self.outcome.seed)
+            workload = Workload(self.stage.cluster.master_url, Memory(self.stage.memory), self.outcome.seed)
             watch = Watch(self.stage)
             viewer = Viewer(self.stage)
             stack.callback(viewer.close)
@@ -85,10 +85,10 @@ class _Rounds:
         self._outcome, self._tell, self._abandoned = outcome, tell, abandoned
 
     def run(self, rounds: Iterator[Round]) -> None:
+        self._watch.start()
         self._wait(lambda view: judge.not_serving(view, len(AGENTS)), START_SECONDS, "before the first round")
         self._workload.work(0)
         self._workload.start()
-        self._watch.start()
         time.sleep(_WARM_UP_SECONDS)
         while not self._outcome.violations and (drawn := next(rounds, None)) is not None:
             self._play(drawn)
@@ -97,20 +97,22 @@ class _Rounds:
         begun = time.monotonic()
         log.info("round %d begins", drawn.number)
         self._workload.work(drawn.number)
-        self._cause(drawn)
-        self._workload.settle()
-        healed = time.monotonic()
         where = f"round {drawn.number}"
-        self._wait(lambda view: judge.not_serving(view, len(AGENTS)), REST_SECONDS, where)
-        served = time.monotonic() - healed
-        view = self._wait(self._unfinished, REST_SECONDS, where)
-        rested = time.monotonic() - healed
-        if view is not None:
-            broken = list(judge.broken(view, CAPACITY_MB))
-            self._violate(where, broken)
-            self._outcome.leaked += sum(words.startswith("leaked") for words in broken)
-        self._violate(where, [*self._watch.violations(), *self._workload.violations()])
-        self._outcome.aborts = self._watch.aborts
+        with (
+            ThreadPoolExecutor(max_workers=len(drawn.faults), thread_name_prefix="fault") as pool,
+            ExitStack() as stack,
+        ):
+            # whatever happens, the last faults are healed before the pool waits for its threads
+            last = threading.Event()
+            stack.callback(last.set)
+            running = {pool.submit(self._cause, fault, begun, last): fault for fault in drawn.faults}
+            lasting = {future: fault for future, fault in running.items() if fault.outlasts_round}
+            self._await({future: fault for future, fault in running.items() if future not in lasting}, where)
+            served, rested = self._judge(where, len(AGENTS) - len(lasting))
+            if lasting:
+                last.set()
+                self._await(lasting, where)
+                self._judge(f"{where}, with all hosts again", len(AGENTS))
         self._outcome.rounds += 1
         self._outcome.recoveries.append(served)
         self._outcome.rests.append(rested)
@@ -122,36 +124,63 @@ class _Rounds:
             f" {rested:.1f} s, took {took:.1f} s  [{names}]"
         )
 
-    def _cause(self, drawn: Round) -> None:
-        """All faults at their times; returns when the last is healed."""
-        begun = time.monotonic()
-        with ThreadPoolExecutor(max_workers=len(drawn.faults), thread_name_prefix="fault") as pool:
-            running: dict[Future[None], Fault] = {
-                pool.submit(self._cause_one, fault, begun): fault for fault in drawn.faults
-            }
-            for future, fault in running.items():
-                if (error := future.exception()) is not None:
-                    log.error("%s failed", fault, exc_info=error)
-                    self._violate(f"round {drawn.number}", [f"the campaign failed at '{fault}': {error}"])
-                else:
-                    self._outcome.faults[fault.kind] += 1
-
-    def _cause_one(self, fault: Fault, begun: float) -> None:
+    def _cause(self, fault: Fault, begun: float, last: threading.Event) -> None:
+        """Cause a fault at its time, and heal it."""
         if self._abandoned.wait(begun + fault.at - time.monotonic()):
             return
         log.info("%s", fault)
         with ACTIONS[fault.kind](self._stage, fault):
-            self._abandoned.wait(fault.lasts)
+            if fault.outlasts_round:
+                last.wait()
+            else:
+                self._abandoned.wait(fault.lasts)
         log.info("healed: %s", fault)
 
-    def _unfinished(self, view: View) -> Iterator[str]:
-        yield from judge.not_serving(view, len(AGENTS))
+    def _await(self, running: Mapping[Future[None], Fault], where: str) -> None:
+        """Until the faults are healed."""
+        for future, fault in running.items():
+            if (error := future.exception()) is not None:
+                log.error("%s failed", fault, exc_info=error)
+                self._violate(where, [f"the campaign failed at '{fault}': {error}"])
+            else:
+                self._outcome.faults[fault.kind] += 1
+
+    def _judge(self, where: str, agents: int) -> tuple[float, float]:
+        """Let everything come to rest and hold it against the rules.
+
+        :param agents: how many are there
+        :returns: the seconds until all of them were served, and until all was at rest
+        """
+        healed = time.monotonic()
+        self._workload.settle()
+        self._wait(lambda view: judge.not_serving(view, agents), REST_SECONDS, where)
+        served = time.monotonic() - healed
+        view = self._wait(lambda view: self._unfinished(view, agents), REST_SECONDS, where)
+        rested = time.monotonic() - healed
+        if view is not None:
+            broken = [*judge.broken(view, CAPACITY_MB), *self._findings(all_there=agents == len(AGENTS))]
+            self._violate(where, broken)
+            self._outcome.leaked += sum(words.startswith("leaked") for words in broken)
+        self._violate(where, [*self._watch.violations(), *self._workload.violations()])
+        self._outcome.aborts = self._watch.aborts
+        return served, rested
+
+    def _findings(self, *, all_there: bool) -> Iterator[str]:
+        """What Polly's own checks find; while a host is off, that it is missing is no mistake."""
+        try:
+            yield from (words for words in self._viewer.check() if all_there or "warning agent." not in words)
+        except NoAnswer as error:
+            yield str(error)
+
+    def _unfinished(self, view: View, agents: int) -> Iterator[str]:
+        yield from judge.not_serving(view, agents)
         yield from self._workload.unsettled()
         yield from judge.not_at_rest(view, self._workload.needed())
 
     def _wait(self, reasons: Callable[[View], Iterator[str]], seconds: float, where: str) -> View | None:
         """Until there are no reasons left to wait; None and violations where they are not gone in time."""
         deadline = time.monotonic() + seconds
+        said: list[str] = []
         while True:
             try:
                 view = self._viewer.look()
@@ -160,6 +189,9 @@ class _Rounds:
                     return view
             except NoAnswer as error:
                 found = [str(error)]
+            if found != said:
+                log.info("waiting: %s", "; ".join(found))
+                said = found
             damage = [*self._watch.violations(), *self._workload.violations()]
             if damage or time.monotonic() > deadline:
                 self._violate(where, damage or [f"after {seconds:.0f} s still: {reason}" for reason in found])

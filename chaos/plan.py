@@ -6,6 +6,7 @@ Every round is drawn from the seed and its own number, so a round is the same ho
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -76,10 +77,10 @@ NATURES = {
     Kind.RESTART_AGENT: Nature(Target.AGENT, 0.0, 1.0),
     Kind.STOP_AGENT: Nature(Target.AGENT, 0.5, 6.0),
     Kind.WIPE_AGENT: Nature(Target.AGENT, 0.0, 1.0, 1),
-    Kind.POWER_OFF: Nature(Target.AGENT, 0.5, 3.0, 1),
+    Kind.POWER_OFF: Nature(Target.AGENT, 0.0, 0.0, 1),
     Kind.KILL_MASTER: Nature(Target.MASTER, 0.0, 1.0, 1),
-    Kind.STOP_MASTER: Nature(Target.MASTER, 0.5, 3.0),
-    Kind.CUT_LINK: Nature(Target.LINK, 0.5, 5.0, 4),
+    Kind.STOP_MASTER: Nature(Target.MASTER, 0.5, 2.0),
+    Kind.CUT_LINK: Nature(Target.LINK, 0.5, 4.0, 4),
     Kind.FILL_LEDGER_DISK: Nature(Target.LEDGER_DISK, 0.5, 3.0),
     Kind.FILL_PLATFORM_DISK: Nature(Target.PLATFORM_DISK, 0.5, 3.0),
     Kind.SLOW_DRIVER: Nature(Target.DRIVER, 1.0, 4.0),
@@ -106,12 +107,23 @@ class Fault:
     choice: float
 
     def __str__(self) -> str:
+        duration = "until the rest is healed" if self.outlasts_round else f"for {self.lasts:.1f} s"
         where = "" if self.target == NATURES[self.kind].target else f" ({self.target.replace('|', ' and ')})"
-        return f"{self.kind}{where} at {self.at:.1f} s for {self.lasts:.1f} s"
+        return f"{self.kind}{where} at {self.at:.1f} s {duration}"
+
+    @property
+    def outlasts_round(self) -> bool:
+        """Whether everything has to come to rest without what it took away, before that comes back."""
+        return self.kind is Kind.POWER_OFF
+
+    @property
+    def ends(self) -> float:
+        """Seconds after the round's beginning."""
+        return math.inf if self.outlasts_round else self.at + self.lasts
 
     def disturbs(self, other: Fault) -> bool:
         """Whether the two happen to the same thing at the same time, so that healing one would undo the other."""
-        together = self.at < other.at + other.lasts + _APART and other.at < self.at + self.lasts + _APART
+        together = self.at < other.ends + _APART and other.at < self.ends + _APART
         return together and bool(self._touches() & other._touches())
 
     def _touches(self) -> frozenset[str]:
@@ -119,6 +131,8 @@ class Fault:
         touched = {f"{sort}:{self.target}"}
         if self.kind in (Kind.WIPE_AGENT, Kind.POWER_OFF):
             touched.add(f"{Target.EXECUTOR}:{self.target}")
+        if self.outlasts_round:
+            touched.add("host")  # never two of them, for the rest must have room
         if self.kind is Kind.CRASH_SCHEDULER:
             touched.add(f"{Target.SCHEDULER}:{Target.SCHEDULER}")
         return frozenset(touched)
@@ -159,7 +173,7 @@ def _draw_fault(chance: random.Random, kind: Kind, agents: list[str]) -> Fault:
     if nature.target in (Target.AGENT, Target.EXECUTOR):
         target = chance.choice(agents)
     elif nature.target is Target.LINK:
-        target = "|".join(chance.sample([*agents, "master", "scheduler"], 2))
+        target = "|".join(sorted(chance.sample([*agents, "master", "scheduler"], 2)))
     else:
         target = str(nature.target)
     at, lasts = chance.uniform(0.0, SPREAD), chance.uniform(nature.shortest, nature.longest)

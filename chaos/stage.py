@@ -18,10 +18,12 @@ from chaos.framework import PROFILE
 from chaos.plan import Kind
 from chaos.scheduler import Scheduler
 from polly_mesos.demo.environment import choose_storage
-from polly_mesos.mesos.local.cluster import LocalCluster
+from polly_mesos.errors import LocalMesosError
+from polly_mesos.mesos.local.cluster import QUICK_FAILURES, LocalCluster
 from polly_mesos.mesos.local.mounts import mounts_below, unmount
+from polly_mesos.mesos.local.nodes import LocalNode
 from polly_mesos.mesos.local.ports import free_ports
-from polly_mesos.mesos.local.record import load
+from polly_mesos.mesos.local.zookeeper import find_java
 
 AGENTS = ("agent-1", "agent-2", "agent-3")
 MASTER = "master"
@@ -30,16 +32,14 @@ CAPACITY_MB = 768
 
 _LEDGER_MB = 64
 _MESOS = {
-    # Offers soon, and an agent that is silent for three seconds is unreachable.
-    "MESOS_ALLOCATION_INTERVAL": "200ms",
+    "MESOS_ALLOCATION_INTERVAL": "100ms",
     "MESOS_OFFER_TIMEOUT": "5secs",
-    "MESOS_AGENT_PING_TIMEOUT": "1secs",
-    "MESOS_MAX_AGENT_PING_TIMEOUTS": "3",
+    # longer than the master is ever paused, for it ends itself when its session has
+    "MESOS_ZK_SESSION_TIMEOUT": "6secs",
     "MESOS_EXECUTOR_REREGISTRATION_TIMEOUT": "5secs",
     "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": "1secs",
 }
-_ROOT_ONLY = frozenset({Kind.FILL_LEDGER_DISK, Kind.FILL_PLATFORM_DISK})
-_NOT_YET = frozenset({Kind.WIPE_AGENT, Kind.POWER_OFF, Kind.KILL_MASTER, Kind.CUT_LINK})
+_ROOT_ONLY = frozenset({Kind.FILL_LEDGER_DISK, Kind.FILL_PLATFORM_DISK, Kind.CUT_LINK, Kind.POWER_OFF})
 
 
 class Stage:
@@ -51,23 +51,25 @@ class Stage:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self.storage = choose_storage()
+        self._root = os.geteuid() == 0
         self.cluster = LocalCluster(
             self.directory / "mesos",
             agents=len(AGENTS),
             agent_resources="cpus:8;mem:4096;disk:1024",
-            environment=_MESOS,
+            environment={**QUICK_FAILURES, **_MESOS},
+            zookeeper=_has_java(),
+            network="namespaces" if self._root else "host",
         )
         self.ledger_disk = SmallDisk(self.directory / "ledger")
         self.platform_disk = SmallDisk(self.directory / "platform")
         self.memory = self.directory / "acknowledged"
-        self._root = os.geteuid() == 0
         self._away: Counter[str] = Counter()
         self._guard = threading.Lock()
 
     @property
     def kinds(self) -> frozenset[Kind]:
         """The faults that can be caused here."""
-        return frozenset(Kind) - _NOT_YET - (frozenset() if self._root else _ROOT_ONLY)
+        return frozenset(Kind) - (frozenset() if self._root else _ROOT_ONLY)
 
     # ---- up and down
 
@@ -108,13 +110,13 @@ class Stage:
             (self.directory / file.name).write_bytes(file.read_bytes())
 
     def _configure(self) -> tuple[str, Path]:
-        address = f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}"
+        address = f"{self.cluster.ip}:{free_ports(self.cluster.ip, 1)[0]}"
         for agent in self.cluster.agents:
-            (self.cluster.volumes / agent.endpoint.rpartition(":")[2]).mkdir(parents=True, exist_ok=True)
+            agent.volumes.mkdir(parents=True, exist_ok=True)
         settings = {
             "cluster": "chaos",
-            "mesos": {"master": self.cluster.master, "failover_timeout": "1h"},
-            "http": {"listen": address},
+            "mesos": {"master": self.cluster.master_url, "failover_timeout": "1h"},
+            "http": {"listen": address, "advertise": f"http://{address}"},
             "ledger": {"path": str(self.ledger)},
             "agents": {
                 "volume_root": f"{self.cluster.volumes}/{{port}}",
@@ -122,6 +124,7 @@ class Stage:
                 "isolation": self.cluster.isolation,
                 "unpublish_grace": "500ms",
                 "settle": "500ms",
+                "fence_after": "1s",
             },
             "services": {
                 "local": {
@@ -131,7 +134,7 @@ class Stage:
                 }
             },
             "profiles": {PROFILE: {"service": "local", "minimum_size": "16MiB"}},
-            "planner": {"interval": "1s", "rotate": "5s"},
+            "planner": {"interval": "1s", "rotate": "30s"},
         }
         path = self.directory / "polly.yml"
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -148,13 +151,9 @@ class Stage:
         """The logs of the master and the agents."""
         return {name: self.cluster.layout.log(name) for name in (MASTER, *AGENTS)}
 
-    def pid(self, node: str) -> int:
-        """The process of the master or an agent; 0 where it runs not."""
-        record = load(self.cluster.layout.record)
-        for known in record.nodes if record is not None else ():
-            if known.name == node and known.process is not None and known.process.alive():
-                return known.process.pid
-        return 0
+    def node(self, name: str) -> LocalNode:
+        """The master or an agent."""
+        return self.cluster.master_node if name == MASTER else self.cluster.agent(name)
 
     def executors(self, agent: str) -> list[int]:
         """The processes of Polly's executor on an agent, found by the artifact that they run."""
@@ -190,12 +189,16 @@ class Stage:
         for pid in self.executors(agent):
             _send(pid, number)
 
-    def signal_node(self, node: str, number: signal.Signals) -> None:
-        """Send the master or an agent a signal."""
-        if pid := self.pid(node):
-            _send(pid, number)
-
 
 def _send(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _has_java() -> bool:
+    """Whether a ZooKeeper can run here; without one, a master that is killed comes back with an empty registry."""
+    try:
+        find_java()
+    except LocalMesosError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ from chaos.disks import loop_devices
 from chaos.stage import Stage
 from polly_mesos.errors import PollyError
 from polly_mesos.ledger import Ledger
-from polly_mesos.ledger.check import Finding, check
+from polly_mesos.ledger.check import check
 from polly_mesos.mesos.local.mounts import mounts_below
 from polly_mesos.mesos.resources import persistence_of, role_of
 from polly_mesos.model import (
-    Agent,
     Json,
     Lease,
     Operation,
@@ -28,7 +28,8 @@ from polly_mesos.model import (
     VolumeState,
 )
 
-_SECONDS = 3.0
+_SECONDS = 10.0
+_CHECK_PAUSE = 0.5
 _MANY = 10_000
 
 
@@ -41,16 +42,22 @@ class Books:
     """The ledger at one moment.
 
     :param volumes: all but the deleted
+    :param capacity: bytes of all pools together, as their platforms say
     :param open: operations without outcome
     """
 
-    agents: dict[str, Agent]
+    capacity: int
     volumes: list[Volume]
     publications: list[Publication]
     reservations: list[Reservation]
     leases: list[Lease]
     open: list[Operation]
-    findings: list[Finding]
+
+    @property
+    def promised(self) -> int:
+        """Bytes that leases, reservations and volumes have together."""
+        held = sum(volume.size for volume in self.volumes) + sum(lease.size for lease in self.leases)
+        return held + sum(reservation.backed for reservation in self.reservations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,25 @@ class Viewer:
             mounted=mounted,
         )
 
+    def check(self) -> list[str]:
+        """What ``polly check`` and ``polly ledger check`` find, in words.
+
+        :raises NoAnswer: one of them did not answer
+        """
+        report = self._get("polly check", f"{self._stage.url}/v1/check?pause={_CHECK_PAUSE}")
+        found = [f"polly check: {one['severity']} {one['code']}: {one['what']}" for one in report["findings"]]
+        found += [f"polly check could not look: {what}" for what in report["unseen"]]
+        with self._ledger() as ledger:
+            return found + [f"polly ledger check: {one.severity} {one.code}: {one.what}" for one in check(ledger)]
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        try:
+            with Ledger.open(self._stage.ledger, None, read_only=True) as ledger:
+                yield ledger
+        except PollyError as error:
+            raise NoAnswer(f"the ledger cannot be read: {error}") from error
+
     def _get(self, whom: str, url: str) -> Any:
         try:
             return self._http.get(url).raise_for_status().json()
@@ -143,21 +169,15 @@ class Viewer:
                 yield f"{operation['info']['type']} {operation['uuid']['value']} is {state}"
 
     def _books(self) -> Books:
-        try:
-            with Ledger.open(self._stage.ledger, None, read_only=True) as ledger:
-                findings = check(ledger)
-                with ledger.snapshot():
-                    return Books(
-                        agents=ledger.agents(),
-                        volumes=ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}),
-                        publications=ledger.publications(),
-                        reservations=ledger.reservations(),
-                        leases=ledger.leases(),
-                        open=ledger.operations(state=OperationState.INTENT, limit=_MANY),
-                        findings=findings,
-                    )
-        except PollyError as error:
-            raise NoAnswer(f"the ledger cannot be read: {error}") from error
+        with self._ledger() as ledger, ledger.snapshot():
+            return Books(
+                capacity=sum(pool.capacity for pool in ledger.pools().values()),
+                volumes=ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}),
+                publications=ledger.publications(),
+                reservations=ledger.reservations(),
+                leases=ledger.leases(),
+                open=ledger.operations(state=OperationState.INTENT, limit=_MANY),
+            )
 
 
 def _volume_files(platform: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from polly_mesos.executor.host.mounts import mounts
 log = logging.getLogger(__name__)
 
 _EVERY = 0.25
+_LOST_LEADERSHIP = "Lost leadership"
 _ABORT = re.compile(r"^F\d{4} |Check failed|\*\*\* Aborted at|terminate called|ABORT: ", re.MULTILINE)
 """How libprocess and glog begin their last words."""
 
@@ -62,13 +63,17 @@ class Watch:
 
     def _look_at_nodes(self) -> None:
         for name in (MASTER, *AGENTS):
-            # asked in this order, so that one which is ended between the questions is not taken for dead
-            dead = not self._stage.pid(name)
-            if not dead:
+            node = self._stage.node(name)
+            if node.alive():
                 self._dead.discard(name)
-            elif not self._stage.is_away(name) and name not in self._dead and not self._stage.pid(name):
+            # alive is asked again, for it may have come back since
+            elif not self._stage.is_away(name) and name not in self._dead and not node.alive():
+                if name == MASTER and _LOST_LEADERSHIP in _end_of(node.log):
+                    # What Mesos' master does when ZooKeeper has missed it for too long; an init system starts it again.
+                    node.launch()
+                    continue
                 self._dead.add(name)
-                self._abort(f"{name} ended by itself; its log is {self._stage.logs()[name]}")
+                self._abort(f"{name} ended by itself; its log is {node.log}")
 
     def _look_at_scheduler(self) -> None:
         status = self._stage.scheduler.death()
@@ -113,3 +118,7 @@ class Watch:
     def _add(self, words: str) -> None:
         with self._lock:
             self._found[words] = None
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.plan import NATURES, SPREAD, Kind, Round, Target, draw, draw_round
@@ -16,6 +17,12 @@ numbers = st.integers(1, 10_000)
 some_kinds = st.sets(st.sampled_from(Kind), min_size=1)
 
 
+def untimed(function: Callable[..., None]) -> Callable[..., None]:
+    """Other work on this machine is no failure."""
+    return settings(deadline=None)(function)
+
+
+@untimed
 @given(seeds, numbers, some_kinds)
 def test_the_same_seed_gives_the_same_round(seed: int, number: int, kinds: set[Kind]) -> None:
     backwards = sorted(kinds, key=lambda kind: kind.name, reverse=True)
@@ -27,6 +34,7 @@ def test_seeds_and_rounds_differ() -> None:
     assert len(rounds) == 25
 
 
+@untimed
 @given(seeds, numbers, some_kinds)
 def test_only_what_was_allowed_is_drawn_and_every_round_has_a_fault(seed: int, number: int, kinds: set[Kind]) -> None:
     drawn = draw_round(seed, number, kinds, AGENTS)
@@ -39,13 +47,16 @@ def test_only_what_was_allowed_is_drawn_and_every_round_has_a_fault(seed: int, n
     assert list(drawn.faults) == sorted(drawn.faults, key=lambda fault: fault.at)
 
 
+@untimed
 @given(seeds, numbers)
 def test_healing_one_fault_never_heals_another(seed: int, number: int) -> None:
     for one, other in itertools.combinations(draw_round(seed, number, Kind, AGENTS).faults, 2):
-        if one.target == other.target and NATURES[one.kind].target == NATURES[other.kind].target:
-            assert one.at + one.lasts < other.at or other.at + other.lasts < one.at
+        same = set(one.target.split("|")) == set(other.target.split("|"))
+        if same and NATURES[one.kind].target == NATURES[other.kind].target:
+            assert one.ends < other.at or other.ends < one.at
 
 
+@untimed
 @given(seeds)
 def test_links_have_two_different_ends(seed: int) -> None:
     ends = {*AGENTS, "master", "scheduler"}
@@ -63,12 +74,14 @@ def test_a_long_campaign_has_every_kind_and_every_target() -> None:
     assert {fault.target for fault in faults if NATURES[fault.kind].target is Target.AGENT} == set(AGENTS)
 
 
+@untimed
 @given(seeds, st.integers(1, 100))
 def test_a_campaign_has_as_many_faults_as_were_asked_for_and_no_round_too_many(seed: int, faults: int) -> None:
     rounds = list(draw(seed, Kind, AGENTS, faults=faults))
     assert _count(rounds) >= faults > _count(rounds[:-1])
 
 
+@untimed
 @given(seeds, st.integers(1, 20))
 def test_rounds_that_are_asked_for_by_number_are_the_first_ones_of_a_longer_campaign(seed: int, rounds: int) -> None:
     longer = draw(seed, Kind, AGENTS, faults=10_000)
