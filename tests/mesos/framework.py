@@ -12,7 +12,7 @@ import httpx
 
 from polly_mesos.mesos.recordio import RecordDecoder
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:

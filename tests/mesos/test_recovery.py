@@ -18,7 +18,7 @@ from .lasting import LastingFramework, Story, totals
 from .polly import Polly
 from .test_scheduler_half import executor_pids
 
-pytestmark = [pytest.mark.mesos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.mesos, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
