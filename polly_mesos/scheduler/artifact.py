@@ -12,9 +12,9 @@ import hashlib
 import importlib._bootstrap_external as bootstrap
 import importlib.util
 import io
+import threading
 import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,31 +59,48 @@ main()
 """
 
 
-@dataclass(frozen=True, slots=True)
 class Artifact:
-    """The built file: ``name`` carries a digest of the contents, so that a new one is never taken for an old one."""
+    """The file: ``name`` carries a digest of the contents, so that a new one is never taken for an old one.
 
-    name: str
-    data: bytes
+    It is compiled and packed when somebody first wants its ``data``: after a restart the executors mostly run already.
+
+    :param members: path in the file -> contents
+    """
+
+    def __init__(self, members: Mapping[str, bytes]) -> None:
+        self._members = members
+        self._lock = threading.Lock()
+        self._data = b""
+        digest = hashlib.sha256(b"".join(path.encode() + members[path] for path in sorted(members))).hexdigest()
+        self.name = f"polly-executor-{digest[:16]}.pyz"
+
+    @property
+    def data(self) -> bytes:
+        """The whole file."""
+        with self._lock:
+            if not self._data:
+                self._data = _pack(self._members)
+            return self._data
 
 
 @functools.cache
 def build(host_drivers: frozenset[str]) -> Artifact:
-    """Build the artifact, once in the life of a process: its contents are what is installed.
+    """The artifact, once in the life of a process: its contents are what is installed.
 
     :param host_drivers: ``module:class`` of each host side to be carried
     :raises ConfigurationError: a library is missing, or is not pure Python
     """
-    members = {"__main__.py": _MAIN, **dict(_sources(host_drivers))}
+    return Artifact({"__main__.py": _MAIN, **dict(_sources(host_drivers))})
+
+
+def _pack(members: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(members):
             _write(archive, path, members[path])
             if path.endswith(".py") and path != "__main__.py":
                 _write(archive, path + "c", _byte_code(path, members[path]))
-    data = b"#!/usr/bin/env python3\n" + buffer.getvalue()
-    digest = hashlib.sha256(b"".join(path.encode() + members[path] for path in sorted(members))).hexdigest()
-    return Artifact(f"polly-executor-{digest[:16]}.pyz", data)
+    return b"#!/usr/bin/env python3\n" + buffer.getvalue()
 
 
 def _write(archive: zipfile.ZipFile, path: str, data: bytes) -> None:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _FIRST_RETRY = 0.25
 _LONGEST_RETRY = 60.0
 _POLL = 0.2
+_AT_REST = frozenset({PublicationState.ATTACHED, PublicationState.PUBLISHED})
 _FINAL = (AlreadyExists, InvalidRequest, NotSupported)
 
 
@@ -80,7 +81,8 @@ class VolumeController:
         for volume in self._ledger.volumes(states=unfinished):
             self.look_at(volume.id)
         for publication in self._ledger.publications():
-            self.look_at(publication.volume)
+            if publication.state not in _AT_REST or is_unexplained(publication):
+                self.look_at(publication.volume)
         for operation in self._ledger.operations(state=OperationState.INTENT, limit=10_000):
             self.look_at(operation.subject)
 
