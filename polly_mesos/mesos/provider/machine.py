@@ -9,6 +9,9 @@ What aborts a Mesos agent or master, and what rules it out here (sources in Meso
 - Totals without resources that an operation takes (slave.cpp, apply): totals are replaced only while no operation is
   unanswered and none came for a while. A CREATE_DISK or DESTROY_DISK that was sent before the agent had the present
   totals is dropped, as it would be applied to them only now.
+- Operations, and acknowledgements of statuses, that reach the agent just after the end of the stream (slave.cpp,
+  addOperation and removeOperation): we leave only when none came and no status was sent for a moment. Where the stream
+  breaks or the process is killed nothing rules this out.
 - UUIDs that are not 16 bytes, conversions that change the size: see :mod:`~.messages` and :mod:`~.journal`.
 """
 
@@ -52,7 +55,8 @@ class Machine:
         self._backlog: steps.Unacknowledged | None = None
         self._relist = False
         self._version: UUID | None = None
-        self._updated_at = self._operation_at = -NEVER
+        self._updated_at = self._operation_at = self._status_at = -NEVER
+        self._leave_by = NEVER
         self._held: list[Json] = []
         self._publishing: list[steps.Publish] = []
         self._notices = Notices(self._timing.retry)
@@ -83,7 +87,7 @@ class Machine:
         """When a :class:`~.steps.Tick` is due at the latest, infinity where only events count."""
         if self._connection.over:
             return NEVER
-        times = [self._connection.deadline, self._update_due(), self._notices.deadline]
+        times = [self._connection.deadline, self._update_due(), self._leave_due(), self._notices.deadline]
         if self.state is ProviderState.READY:
             times += [one.sending.deadline for one in self._journal.answered() if one.known_on == self._stream]
         if (operation := self._journal.unanswered) is not None:
@@ -96,7 +100,7 @@ class Machine:
         self._connection.start(self._now)
 
     def _on_stop(self, event: steps.Stop) -> None:
-        self._actions += self._connection.stop()
+        self._leave_by = min(self._leave_by, self._now + self._timing.leave_by)
 
     def _on_tick(self, event: steps.Tick) -> None:
         """Deadlines are looked at after every event."""
@@ -246,6 +250,9 @@ class Machine:
     # What is due.
 
     def _proceed(self) -> None:
+        if self._now >= self._leave_due():
+            self._leave_by = NEVER
+            self._actions += self._connection.stop()
         if self._connection.over:
             return
         self._actions += self._connection.proceed(self._now)
@@ -271,8 +278,15 @@ class Machine:
             else:
                 self._done_with(operation)
 
+    def _leave_due(self) -> float:
+        if self._leave_by == NEVER:
+            return NEVER
+        if not self._connection.subscribed:
+            return -NEVER
+        return min(self._leave_by, max(self._operation_at, self._status_at) + self._timing.leave)
+
     def _update_due(self) -> float:
-        if self._totals.wanted is None or self._journal.unanswered is not None:
+        if self._leave_by != NEVER or self._totals.wanted is None or self._journal.unanswered is not None:
             return NEVER
         if self.state is ProviderState.WAITING:
             return self._now
@@ -316,6 +330,7 @@ class Machine:
         ones; but where no framework asked for the outcome, the master has acknowledged it by then, and will not again.
         """
         operation.sent += 1
+        self._status_at = self._now
         operation.sending.failed(self._now)
         if not self._is_ours(operation):
             self._journal.settle(operation)

@@ -512,6 +512,8 @@ class ProviderWorld(RuleBasedStateMachine):
         assert arithmetic.equal(live.totals, wanted), (live.totals, wanted)
         assert not self.ledger.unacknowledged
         self.feed(steps.Stop())
+        self.now = max(self.now, self.machine.deadline)
+        self.feed(steps.Tick())
         while self.inbox:
             self.feed(self.inbox.popleft())
         assert self.machine.state is ProviderState.STOPPED

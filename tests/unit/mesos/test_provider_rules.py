@@ -449,3 +449,53 @@ def test_stop_closes_the_stream_and_waits_for_its_end():
     driver.feed(steps.Ended(1, "closed", clean=False))
     assert driver.machine.state is ProviderState.STOPPED
     assert driver.machine.deadline == float("inf")
+
+
+class TestLeaving:
+    """A stream is not ended in the middle of something: what reaches the agent just after would abort it."""
+
+    @pytest.fixture
+    def driver(self):
+        driver = Driver()
+        driver.ready(pool(64))
+        return driver
+
+    def closes(self, actions):
+        return [action for action in actions if isinstance(action, steps.Close)]
+
+    def test_an_idle_provider_leaves_at_once(self, driver):
+        driver.wait(1.0)
+        assert self.closes(driver.feed(steps.Stop()))
+
+    def test_one_that_was_just_given_an_operation_waits_for_the_agent_to_be_quiet(self, driver):
+        driver.wait(1.0)
+        driver.operate(reserve(8))
+        assert not self.closes(driver.feed(steps.Stop()))
+        assert not self.closes(driver.wait(0.4))
+        assert self.closes(driver.wait(0.2))
+
+    def test_but_not_for_long(self, driver):
+        driver.operate(reserve(1))
+        driver.feed(steps.Stop())
+        for _ in range(4):
+            assert not self.closes(driver.wait(0.4))
+            driver.operate(reserve(1))
+        assert self.closes(driver.wait(0.45)), "two seconds have passed"
+
+    def test_totals_are_not_replaced_any_more(self, driver):
+        driver.operate(reserve(8))
+        driver.feed(steps.Stop())
+        driver.feed(steps.Desire((pool(128),), 2))
+        assert not [one for one in driver.wait(10.0) if isinstance(one, steps.Call)]
+
+    def test_one_that_is_not_subscribed_leaves_at_once(self):
+        driver = Driver()
+        driver.feed(steps.Start(), steps.Stop())
+        assert driver.machine.state is ProviderState.STOPPED
+
+    def test_so_does_one_that_the_agents_operator_removed(self, driver):
+        driver.receive("TEARDOWN")
+        driver.feed(steps.Ended(1, "over", clean=True))
+        assert driver.machine.state is ProviderState.RETIRED
+        driver.feed(steps.Stop())
+        assert driver.machine.state is ProviderState.STOPPED
