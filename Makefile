@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STAMP := $(VENV)/.installed
 COMPAT := $(wildcard compat/http-parser/*.cfg compat/http-parser/*.toml compat/http-parser/src/*/*.py compat/http-parser/http_parser/*.py)
-SOURCES := polly_mesos drivers examples bench tests compat/http-parser
+SOURCES := polly_mesos drivers examples bench chaos tests compat/http-parser
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs setup tools test-tools clean
+.PHONY: help demo test lint bench chaos setup tools test-tools clean
 
 help: ## tell what can be made
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -31,6 +31,9 @@ bench: tools $(STAMP) ## measure, and print a table (ARGS=--json for programs)
 
 docs: $(STAMP) ## make the pages in docs/ that come out of the code
 	@$(BIN)/python -m polly_mesos.ledger.transitions docs/transitions.md
+
+chaos: test-tools $(STAMP) ## faults on a real Mesos; does anything get lost? (SEED=1 FAULTS=500 or ROUNDS=10)
+	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
 setup: $(STAMP) ## only install what the other targets need, into .venv
 
