@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
+from polly_mesos.errors import LedgerCorrupt
 from polly_mesos.model import (
     Agent,
     AgentState,
@@ -31,6 +34,25 @@ Row = Any
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+Record = TypeVar("Record")
+
+
+def _readable(convert: Callable[[Row], Record]) -> Callable[[Row], Record]:
+    """Say it where a row has what no row of ours has: bytes on the disk changed without SQLite's knowledge."""
+
+    @functools.wraps(convert)
+    def converted(row: Row) -> Record:
+        try:
+            return convert(row)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise LedgerCorrupt(
+                f"the ledger is damaged: its row {tuple(row)!r:.200} cannot be read: {error}",
+                remedy="restore it from a backup: polly ledger restore",
+            ) from error
+
+    return converted
+
+
 def as_text(value: Any) -> str:
     """JSON as it is kept."""
     return _encode(value) if value else "{}"
@@ -41,14 +63,17 @@ def as_json(text: str) -> Json:
     return dict(json.loads(text)) if text != "{}" else {}
 
 
+@_readable
 def to_pool(row: Row) -> Pool:
     return Pool(*row)
 
 
+@_readable
 def to_provider(row: Row) -> Provider:
     return Provider(*row)
 
 
+@_readable
 def to_agent(row: Row) -> Agent:
     (agent, hostname, endpoint, state, attributes, identities, problems, volume_root, token, standalone, seen) = row
     return Agent(
@@ -82,6 +107,7 @@ def from_agent(agent: Agent) -> Values:
     }
 
 
+@_readable
 def to_volume(row: Row) -> Volume:
     (
         (volume, pool, profile, service, kind, size, state, agent, owner, persistence_id, persistence),
@@ -132,6 +158,7 @@ def from_volume(volume: Volume) -> Values:
     }
 
 
+@_readable
 def to_publication(row: Row) -> Publication:
     volume, agent, host, generation, state, attachment, device, target, updated, fenced = row
     return Publication(
@@ -163,6 +190,7 @@ def from_publication(publication: Publication) -> Values:
     }
 
 
+@_readable
 def to_event(row: Row) -> Event:
     number, when, severity, kind, subject, message, detail = row
     return Event(
@@ -188,6 +216,7 @@ def from_event(event: Event) -> Values:
     }
 
 
+@_readable
 def to_operation(row: Row) -> Operation:
     """From the columns of ``intents``, ``verdicts`` or ``history``, and whether it was acknowledged."""
     (operation, kind, subject, state, agent, framework, detail, outcome, status, created, finished, acknowledged) = row

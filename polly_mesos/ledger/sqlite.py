@@ -19,6 +19,7 @@ from polly_mesos.errors import InvalidRequest, LedgerCorrupt, LedgerError, Ledge
 
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
 BUSY_SECONDS = 10.0
 CHECKPOINT_PAGES = 1000
 LARGEST = 2**63 - 1
@@ -77,15 +78,31 @@ def log_of(path: Path) -> Path:
 def refuse_damaged(path: Path) -> None:
     """Look at the file before SQLite does, which would take an empty one for a new database.
 
-    :raises LedgerCorrupt: it is no SQLite file
+    :raises LedgerCorrupt: it is no SQLite file, or ends too early
     """
     with path.open("rb") as file:
-        start = file.read(len(MAGIC))
-    if start != MAGIC:
-        what = "is empty" if not start else "is not an SQLite file"
+        header = file.read(HEADER_BYTES)
+        size = file.seek(0, os.SEEK_END)
+    if not header.startswith(MAGIC):
+        what = "is empty" if not header else "is not an SQLite file"
         raise LedgerCorrupt(
             f"the ledger {path} {what}",
             remedy="restore it from a backup; remove the file only if it was never a ledger",
+        )
+    _refuse_truncated(path, header, size)
+
+
+def _refuse_truncated(path: Path, header: bytes, size: int) -> None:
+    # SQLite takes what is missing of the last page for zeros. A log may still bring pages that the file lacks.
+    log = log_of(path)
+    if log.exists() and log.stat().st_size:
+        return
+    page = int.from_bytes(header[16:18], "big")
+    expected = int.from_bytes(header[28:32], "big") * (page if page > 1 else 65536)
+    if size < max(expected, HEADER_BYTES):
+        raise LedgerCorrupt(
+            f"the ledger {path} is damaged: it has {size} bytes, and had {expected}",
+            remedy="restore it from a backup: polly ledger restore",
         )
 
 
@@ -162,10 +179,10 @@ def explain(error: BaseException, path: Path) -> PollyError | None:
             remedy="send text without lone surrogates",
             value=cause.object,
         )
-    if not isinstance(cause, sqlite3.Error):
+    if not isinstance(cause, sqlite3.Error | UnicodeDecodeError):
         return None
     name = str(getattr(cause, "sqlite_errorname", ""))
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or _is_of_damage(cause):
         return LedgerCorrupt(f"the ledger {path} is damaged: {cause}", remedy="restore it from a backup")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LedgerLocked(
@@ -179,3 +196,9 @@ def explain(error: BaseException, path: Path) -> PollyError | None:
             remedy="look at the file's and its directory's permissions, and at the health of the disk",
         )
     return None
+
+
+def _is_of_damage(error: BaseException) -> bool:
+    """Whether bytes changed where SQLite does not look: in a text, or in the names of tables and columns."""
+    text = str(error)
+    return isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in text or text.startswith("no such ")
