@@ -31,7 +31,7 @@ _TASK = {"cpus": 0.1, "mem": 32.0}
 _GIVE_UP_SECONDS = 10.0
 _RECONCILE_SECONDS = 2.0
 _REFUSE_SECONDS = 0.8
-"""Longer than a few of the allocator's intervals: whoever declines for less is asked again and again, and others never."""
+"""Several of the allocator's intervals: whoever declines for less is asked again and again, and others never are."""
 _GONE = {"FINISHED", "FAILED", "KILLED", "ERROR", "LOST", "DROPPED", "GONE", "GONE_BY_OPERATOR", "UNKNOWN"}
 
 
