@@ -93,7 +93,9 @@ class Host:
 
     def apply(self, info: Json) -> None:
         """The agent passes an operation on."""
-        self.pending.append(Application(str(uuid.UUID(int=self.world.number(), version=4)), info, "framework-1"))
+        application = Application(str(uuid.UUID(int=self.world.number(), version=4)), info, "framework-1")
+        self.world.asked(self, application)
+        self.pending.append(application)
         self.judge()
 
     def judge(self) -> None:
@@ -109,7 +111,7 @@ class Host:
             self.pending.pop(0)
             self.verdicts[application.id] = verdict
             self.unacknowledged.append(application.id)
-            self.world.judged(self, application, verdict)
+            self.world.judged(application, verdict)
         while self.unacknowledged:
             operation = self.unacknowledged[0]
             try:
@@ -282,8 +284,6 @@ class Host:
         self.agent = agent
 
     def _end_all_tasks(self) -> None:
-        for application in self.pending:
-            self.world.outcome_is_lost(self, application)
         self.pending.clear()
         self.unacknowledged.clear()
         self.starting.clear()

@@ -27,7 +27,7 @@ from polly_mesos.config.settings import Fencing as Policy
 from polly_mesos.errors import NotFound, PollyError, SchedulerUnreachable
 from polly_mesos.ledger import Ledger
 from polly_mesos.ledger.check import check
-from polly_mesos.mesos.resources import volume_path
+from polly_mesos.mesos.resources import owner_of, volume_path
 from polly_mesos.model import (
     MB,
     Agent,
@@ -130,9 +130,12 @@ class World:
     """Everything. ``violations`` are what must never happen, in words.
 
     :param create_steps: see :class:`~polly_mesos.testing.platform.Platform`, as ``list_lag`` and ``seed``
+    :param leases: whether the pool is divided between the agents already
     """
 
-    def __init__(self, *, hosts: int = 3, create_steps: int = 0, list_lag: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, *, hosts: int = 3, create_steps: int = 0, list_lag: int = 0, seed: int = 0, leases: bool = True
+    ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="polly-world-"))
         self.path = self.directory / "ledger.db"
         self.path.write_bytes(_new_ledger())
@@ -144,6 +147,7 @@ class World:
         self.data: dict[str, str] = {}
         self.owned: dict[str, str] = {}
         """Volume -> operation by which a framework made it, and has not destroyed it since."""
+        self._doomed: dict[str, str] = {}
         self.violations: list[str] = []
         self.crashes = 0
         self.armed = ""
@@ -156,7 +160,7 @@ class World:
             self._introduce(host)
         for pool in self.scheduler.services.pools():
             self.scheduler.ledger.set_pool(pool)
-        for _ in range(3):
+        for _ in range(3 * leases):
             self.scheduler.planning.once()
 
     def _introduce(self, host: Host) -> None:
@@ -274,26 +278,24 @@ class World:
             return resources_of(self.scheduler.ledger, self.scheduler.agent(host.agent), self.scheduler.profiles)
         return []
 
-    def judged(self, host: Host, application: Application, verdict: Verdict) -> None:
-        """A framework has the outcome of its operation."""
-        kind = application.info["type"]
-        if verdict.state != "OPERATION_FINISHED":
-            return
-        volumes = self.scheduler.ledger.operation(application.id).outcome.get("volumes", [])
-        for volume in volumes:
-            if kind == "CREATE":
-                self.owned[volume] = application.id
-            elif kind == "DESTROY":
-                self.owned.pop(volume, None)
-
-    def outcome_is_lost(self, host: Host, application: Application) -> None:
-        """The agent is gone with an operation that it had passed on: nobody will know what became of it."""
+    def asked(self, host: Host, application: Application) -> None:
+        """A framework asks for an operation: what it wants destroyed is not its own any more."""
         if application.info["type"] == "DESTROY":
             (disk,) = application.info["destroy"]["volumes"]
             name = disk["disk"]["persistence"]["id"]
-            for volume in self.scheduler.ledger.volumes(agent=host.agent):
-                if volume.persistence_id == name:
-                    self.owned.pop(volume.id, None)
+            volume = self.scheduler.ledger.find_volume(host.agent, owner_of(disk), name)
+            if volume is not None and self.owned.pop(volume.id, ""):
+                self._doomed[application.id] = volume.id
+
+    def judged(self, application: Application, verdict: Verdict) -> None:
+        """A framework has the outcome of its operation."""
+        doomed = self._doomed.pop(application.id, "")
+        if verdict.state == "OPERATION_FINISHED":
+            if application.info["type"] == "CREATE":
+                for volume in self.scheduler.ledger.operation(application.id).outcome["volumes"]:
+                    self.owned[volume] = application.id
+        elif doomed:
+            self.owned[doomed] = application.id
 
     def task_reads(self, mount: Mount) -> None:
         """A task begins, and finds what the last one wrote."""
@@ -328,8 +330,8 @@ class World:
 
     def check_always(self) -> None:
         """What holds after every single step."""
-        assert self.violations == []
-        assert self.platform.violations == []
+        assert not self.violations, self.violations
+        assert not self.platform.violations, self.platform.violations
         assert max(self.platform.made.values(), default=0) <= 1, self.platform.made
         ledger = self.scheduler.ledger
         known = {volume.id: volume for volume in ledger.volumes()}
