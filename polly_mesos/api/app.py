@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -32,6 +33,7 @@ def create_app(half: SchedulerHalf, operator_token: str) -> FastAPI:
     app.state.half = half
     app.state.operator_token = operator_token
     app.state.audit = AuditService(half)
+    app.state.audit_turn = CapacityLimiter(1)
     app.state.metrics = metrics.Metrics(half, app.state.audit.drift)
     # Before the volumes' own routes, one of which takes any name.
     app.include_router(check.router)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
@@ -30,6 +31,13 @@ def audit_of(request: Request) -> AuditService:
     return audit
 
 
+def turn_of(request: Request) -> CapacityLimiter:
+    """By which audits take turns: one that waits for another must not keep a thread from the agents' requests."""
+    turn: CapacityLimiter = request.app.state.audit_turn
+    return turn
+
+
+Turn = Annotated[CapacityLimiter, Depends(turn_of)]
 Audits = Annotated[AuditService, Depends(audit_of)]
 Pause = Annotated[float, Query(ge=0, le=_LONGEST_PAUSE, description="seconds between the two looks")]
 
@@ -152,24 +160,24 @@ class AdoptRequest(BaseModel):
 
 
 @router.get("/v1/check")
-def check(audit: Audits, pause: Pause = PAUSE_SECONDS) -> ReportView:
+async def check(audit: Audits, turn: Turn, pause: Pause = PAUSE_SECONDS) -> ReportView:
     """Compare ledger, platforms, master and hosts. What only moves is not told: everything is looked at twice."""
-    return ReportView.of(audit.check(pause))
+    return ReportView.of(await to_thread.run_sync(lambda: audit.check(pause), limiter=turn))
 
 
 @router.post("/v1/check/repair", dependencies=[Operator])
-def repair(audit: Audits, pause: Pause = PAUSE_SECONDS) -> RepairView:
+async def repair(audit: Audits, turn: Turn, pause: Pause = PAUSE_SECONDS) -> RepairView:
     """Put right what can be put right without danger to data: nothing is deleted, formatted or forced."""
-    done = audit.repair(pause)
+    done = await to_thread.run_sync(lambda: audit.repair(pause), limiter=turn)
     return RepairView(
         repaired=[RepairedView.of(repaired) for repaired in done.repaired], after=ReportView.of(done.after)
     )
 
 
 @router.get("/v1/orphans")
-def orphans(audit: Audits) -> list[OrphanView]:
+async def orphans(audit: Audits, turn: Turn) -> list[OrphanView]:
     """Platform volumes with our tags that the ledger lacks. They are never deleted by Polly itself."""
-    return [OrphanView.of(orphan) for orphan in audit.orphans()]
+    return [OrphanView.of(orphan) for orphan in await to_thread.run_sync(audit.orphans, limiter=turn)]
 
 
 @router.post("/v1/volumes/adopt", status_code=201, dependencies=[Operator])

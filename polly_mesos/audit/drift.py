@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from polly_mesos.audit.auditing import Audit
+from polly_mesos.audit.auditing import Audit, Report
 from polly_mesos.audit.findings import Finding
 from polly_mesos.errors import PollyError
 from polly_mesos.ledger import Ledger
@@ -17,6 +17,14 @@ from polly_mesos.model import Event, Severity
 log = logging.getLogger(__name__)
 
 _PRUNE_EVERY = 3600.0
+
+
+def _hidden(report: Report) -> tuple[str, ...]:
+    """How the codes begin that an audit could not find because a witness was away: those findings are not gone."""
+    codes = {finding.code for finding in report.findings}
+    hidden = ["volume.", "attachment."] if "platform.unreachable" in codes else []
+    hidden += ["provider.", "agent.unregistered"] if "master.unreachable" in codes else []
+    return (*hidden, "mount.") if report.unseen else tuple(hidden)
 
 
 class DriftLoop:
@@ -75,16 +83,19 @@ class DriftLoop:
             pruned = self._ledger.prune(self._clock() - self._retention)
             if pruned:
                 log.info("%d records older than %g days are pruned", pruned, self._retention / 86400)
-        found = {finding.identity: finding for finding in self._audit.run(thorough=False).findings}
+        report = self._audit.run(thorough=False)
+        found = {finding.identity: finding for finding in report.findings}
+        hidden = _hidden(report)
         for identity, finding in found.items():
             if identity not in self._known:
                 self._tell_found(finding)
             with self._lock:
                 self._known[identity] = finding
         for identity in self._known.keys() - found.keys():
-            self._tell_gone(self._known[identity])
-            with self._lock:
-                del self._known[identity]
+            if not identity[0].startswith(hidden):
+                self._tell_gone(self._known[identity])
+                with self._lock:
+                    del self._known[identity]
         with self._lock:
             self._rounds += 1
 

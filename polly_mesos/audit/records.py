@@ -16,6 +16,8 @@ SILENT_SECONDS = 90.0
 """An executor reports every half minute; this long means that three reports did not come."""
 
 _SHOWN = 3
+_TOLD_BETTER = frozenset({"agent.dead-with-volumes"})
+"""What the ledger finds too, and is told here as agent.lost or agent.fenced with all that is known."""
 
 _WAITING = {
     AgentState.UNREACHABLE: (
@@ -39,9 +41,9 @@ _WAITING = {
 def compare_records(world: World) -> Iterator[Finding]:
     """What needs no second view to be seen."""
     for told in world.records.findings:
-        yield finding(
-            told.code, told.subject, told.what, told.remedy, action=_action(world, told), evidence=_evidence(told)
-        )
+        if told.code not in _TOLD_BETTER:
+            action, evidence = _action(world, told), _evidence(told)
+            yield Finding(told.code, told.severity, told.subject, told.what, told.remedy, action, evidence)
     yield from _silent(world)
     yield from _waiting(world)
 
@@ -55,8 +57,8 @@ def _action(world: World, told: LedgerFinding) -> Action | None:
 
 
 def _evidence(told: LedgerFinding) -> tuple[object, ...]:
-    # An unfinished operation is older at each look, and its words say so.
-    return () if told.code == "operation.unfinished" else (told.what,)
+    # These say how long ago something was, which is longer at each look.
+    return () if told.code in ("operation.unfinished", "clock.set-back") else (told.what,)
 
 
 def _silent(world: World) -> Iterator[Finding]:

@@ -192,6 +192,8 @@ class Cluster:
 
     def state(self, agent: str, state: AgentState) -> None:
         self.ledger.put_agent(dataclasses.replace(self.ledger.agent(agent), state=state))
+        if state in (AgentState.LOST, AgentState.FENCED):
+            self.ledger.dissolve(agent)
 
     # Looking
 

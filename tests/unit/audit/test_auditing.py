@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 
 from polly_mesos.audit.auditing import Audit
@@ -98,7 +97,7 @@ def test_a_fenced_publication_need_not_be_attached(cluster: Cluster, volume: Vol
     cluster.ledger.fence("a1", "local", "the host was taken to pieces")
     cluster.platform.detach(volume.platform_id, HostIdentity("a1.example:5051"))
     del cluster.reports["a1"]
-    cluster.ledger.put_agent(dataclasses.replace(cluster.ledger.agent("a1"), state=AgentState.FENCED))
+    cluster.state("a1", AgentState.FENCED)
     assert cluster.codes() == ["agent.fenced"]
 
 

@@ -103,3 +103,22 @@ def test_without_an_interval_it_never_looks(cluster: Cluster) -> None:
     assert not loop._thread.is_alive()
     loop.stop()
     assert loop.rounds == 0
+
+
+def test_what_cannot_be_seen_is_not_gone(cluster: Cluster, drift: DriftLoop, volume: Volume) -> None:
+    platform = cluster.drivers
+    cluster.platform_volume(str(uuid.uuid4()))
+    cluster.says("a1", mounted={})
+    cluster.register(cluster.ledger.agent("a2"), [])
+    drift.once()
+    before = dict(drift.codes())
+    assert before == {"volume.orphan": 1, "mount.missing": 1, "provider.totals": 1}
+    cluster.drivers = {"local": object()}  # type: ignore[dict-item]
+    report = cluster.reports.pop("a1")
+    cluster.master.away = True
+    drift.once()
+    assert drift.codes() == {**before, "platform.unreachable": 1, "master.unreachable": 1}
+    assert "drift.gone" not in {kind for kind, _ in told(cluster)}
+    cluster.drivers, cluster.reports["a1"], cluster.master.away = platform, report, False
+    drift.once()
+    assert drift.codes() == before

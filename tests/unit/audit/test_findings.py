@@ -349,9 +349,10 @@ def test_a_pool_that_promised_too_much(cluster: Cluster) -> None:
 def test_all_else_that_the_ledger_tells_of_itself_is_passed_on(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [LedgerFinding(KINDS[code][0], code, f"of {code}", "what", "remedy") for code in sorted(of_the_ledger())]
+    codes = sorted(of_the_ledger() & KINDS.keys())
+    told = [LedgerFinding(KINDS[code][0], code, f"of {code}", "what", "remedy") for code in codes]
     monkeypatch.setattr("polly_mesos.audit.gathering.check", lambda ledger, thorough: told)
-    only(cluster, *of_the_ledger())
+    only(cluster, *codes)
 
 
 def of_the_ledger() -> set[str]:
@@ -360,12 +361,14 @@ def of_the_ledger() -> set[str]:
 
 
 def written_in(source: Path) -> set[str]:
-    return set(re.findall(r'"([a-z]+\.[a-z-]+)"', source.read_text())) & KINDS.keys()
+    return set(re.findall(r'"([a-z]+\.[a-z-]+)"', source.read_text()))
 
 
 def test_every_kind_has_its_test() -> None:
     assert len(of_the_ledger()) > 10
-    assert set(KINDS) == written_in(Path(__file__)) | of_the_ledger()
+    told_as_agent_lost = {"agent.dead-with-volumes"}
+    assert of_the_ledger() - told_as_agent_lost <= KINDS.keys(), "each has its severity and meaning"
+    assert written_in(Path(__file__)) | of_the_ledger() >= KINDS.keys(), "each is made to appear"
 
 
 def test_codes_do_not_change_their_form() -> None:
