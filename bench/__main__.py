@@ -41,6 +41,7 @@ BENCHMARKS = (
     Benchmark("bench.planner", "agent decisions/s", "the goal", "at least 1"),
     Benchmark("bench.publish", "s", "the same work by hand", "at most 1.5"),
     Benchmark("bench.launch", "s", "the same without a volume", ""),
+    Benchmark("bench.recovery", "s", "what each row names", ""),
 )
 
 
@@ -48,7 +49,9 @@ def main() -> int:
     """Measure, print, and tell by the exit status whether all could be measured."""
     parser = argparse.ArgumentParser(prog="bench", description="Measure how fast Polly is.")
     parser.add_argument("--json", action="store_true", help="print the figures for programs")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="ledger, planner, publish, launch; all if none")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="ledger, planner, publish, launch, recovery; all if none"
+    )
     arguments = parser.parse_args()
     known = {benchmark.module.removeprefix("bench."): benchmark for benchmark in BENCHMARKS}
     unknown = [name for name in arguments.names if name not in known]

@@ -36,7 +36,7 @@ def run() -> list[tuple[str, float, float, float]]:
         cluster = LocalCluster(directory.mesos, agents=1)
         cluster.up()
         Supervisor(directory).start_polly(write_configuration(directory, cluster, choose_storage()))
-        framework = _Framework(cluster.master)
+        framework = Framework(cluster.master)
         try:
             times = [(framework.launch(volume=True), framework.launch(volume=False)) for _ in range(_ROUNDS)]
         finally:
@@ -51,7 +51,7 @@ def run() -> list[tuple[str, float, float, float]]:
     ]
 
 
-class _Framework:
+class Framework:
     """Launches tasks one by one, and frees what they used."""
 
     def __init__(self, master: str) -> None:
@@ -68,39 +68,26 @@ class _Framework:
 
     def launch(self, *, volume: bool) -> float:
         """Launch one task on an agent whose pool is on offer, and return the seconds from ACCEPT to TASK_RUNNING."""
-        offer = self._offer(_is_pool)
+        offer = self.offer(is_pool)
         task_id = str(uuid.uuid4())
-        plain = [_scalar(name, amount) for name, amount in _TASK.items()]
-        operations: list[Json] = []
-        if volume:
-            pool = next(filter(_is_pool, offer["resources"]))
-            disk = _reserved({**pool, "scalar": {"value": float(VOLUME_MB)}})
-            persistent = copy.deepcopy(disk)
-            persistent["disk"]["persistence"] = {"id": task_id, "principal": _ROLE}
-            persistent["disk"]["volume"] = {"mode": "RW", "container_path": "data"}
-            operations = [
-                {"type": "RESERVE", "reserve": {"resources": [disk]}},
-                {"type": "CREATE", "create": {"volumes": [persistent]}},
-            ]
-        task = {
-            "name": "bench",
-            "task_id": {"value": task_id},
-            "agent_id": offer["agent_id"],
-            "resources": [*plain, *([persistent] if volume else [])],
-            "command": {"shell": True, "value": "sleep 0.1"},
-        }
+        operations, disks = make_volume(offer, task_id) if volume else ([], [])
         begun = time.perf_counter()
-        self._driver.accept([offer["id"]], [*operations, {"type": "LAUNCH", "launch": {"task_infos": [task]}}], 0.0)
-        self._await(task_id, "TASK_RUNNING")
+        self.accept(offer, *operations, task_on(offer, task_id, disks, "sleep 0.1"))
+        self.wait_for(task_id, "TASK_RUNNING")
         seconds = time.perf_counter() - begun
-        self._await(task_id, "TASK_FINISHED")
+        self.wait_for(task_id, "TASK_FINISHED")
         if volume:
-            self._free()
+            self.free()
         return seconds
 
-    def _free(self) -> None:
-        offer = self._offer(_is_volume)
-        volumes = list(filter(_is_volume, offer["resources"]))
+    def accept(self, offer: Json, *operations: Json) -> None:
+        """Use an offer; what is left of it may be offered again at once."""
+        self._driver.accept([offer["id"]], list(operations), 0.0)
+
+    def free(self) -> None:
+        """Destroy the next volume that is on offer."""
+        offer = self.offer(is_volume)
+        volumes = list(filter(is_volume, offer["resources"]))
         plain = copy.deepcopy(volumes)
         for resource in plain:
             del resource["disk"]["persistence"], resource["disk"]["volume"]
@@ -108,7 +95,7 @@ class _Framework:
         unreserve = {"type": "UNRESERVE", "unreserve": {"resources": plain}}
         self._driver.accept([offer["id"]], [destroy, unreserve], 0.0)
 
-    def _offer(self, wanted: Callable[[Json], bool]) -> Json:
+    def offer(self, wanted: Callable[[Json], bool]) -> Json:
         """The next offer that has such a resource and room for the task."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < deadline:
@@ -119,7 +106,11 @@ class _Framework:
                 self._driver.decline([offer["id"]], 0.1)
         raise LocalMesosError(f"no offer of pool {PROFILE} came in {_WAIT_SECONDS:.0f} s")
 
-    def _await(self, task_id: str, state: str) -> None:
+    def wait_for(self, task_id: str, state: str) -> None:
+        """Wait until a task has reached a state.
+
+        :raises LocalMesosError: it ended otherwise, or Mesos was silent
+        """
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
             kind, status = self._next(deadline)
@@ -170,14 +161,41 @@ class _Framework:
         """Shows as silence."""
 
 
-def _is_pool(resource: Json) -> bool:
+def is_pool(resource: Json) -> bool:
     source = resource.get("disk", {}).get("source", {})
     large = resource["name"] == "disk" and resource["scalar"]["value"] >= VOLUME_MB
     return large and not resource.get("reservations") and source.get("profile") == PROFILE
 
 
-def _is_volume(resource: Json) -> bool:
+def is_volume(resource: Json) -> bool:
     return "persistence" in resource.get("disk", {})
+
+
+def make_volume(offer: Json, name: str) -> tuple[list[Json], list[Json]]:
+    """The operations that make a volume of the pool on offer, and the volume's disk."""
+    pool = next(filter(is_pool, offer["resources"]))
+    disk = _reserved({**pool, "scalar": {"value": float(VOLUME_MB)}})
+    persistent = copy.deepcopy(disk)
+    persistent["disk"]["persistence"] = {"id": name, "principal": _ROLE}
+    persistent["disk"]["volume"] = {"mode": "RW", "container_path": "data"}
+    operations: list[Json] = [
+        {"type": "RESERVE", "reserve": {"resources": [disk]}},
+        {"type": "CREATE", "create": {"volumes": [persistent]}},
+    ]
+    return operations, [persistent]
+
+
+def task_on(offer: Json, task_id: str, disks: list[Json], command: str) -> Json:
+    """A LAUNCH of a task with these disks."""
+    plain = [_scalar(name, amount) for name, amount in _TASK.items()]
+    task = {
+        "name": "bench",
+        "task_id": {"value": task_id},
+        "agent_id": offer["agent_id"],
+        "resources": [*plain, *disks],
+        "command": {"shell": True, "value": command},
+    }
+    return {"type": "LAUNCH", "launch": {"task_infos": [task]}}
 
 
 def _reserved(resource: Json) -> Json:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import recovery_mesos
 from polly_mesos.config import load
 from polly_mesos.ledger.rebuilding import NewLedger, write
 from polly_mesos.model import (
@@ -73,11 +74,18 @@ def run() -> list[Row]:
             imports.append(_process("-c", "import bench.recovery, polly_mesos.cli.serve, polly_mesos.api.server")[0])
             raw.append(_read_by_sqlite3(configuration.with_name("ledger.db")))
     volumes = f"{VOLUMES:,} volumes, {AGENTS:,} agents"
-    return [
+    rows = [
         _row(f"{volumes}: until ready (other: the goal)", ready, [GOAL]),
         _row(f"{volumes}: until ready (other: sqlite3 reads all rows once)", ready, raw),
         _row(f"{volumes}: process from start to ready (other: its imports)", process, imports),
     ]
+    killed, calm = recovery_mesos.killed_scheduler()
+    rows.append(_row("SIGKILL of polly serve to the next admitted operation (other: without)", [killed], [calm]))
+    fenced = recovery_mesos.fenced_host()
+    if fenced is not None:
+        ours, fresh = fenced
+        rows.append(_row("fenced host to its volume's next task elsewhere (other: a new volume)", [ours], [fresh]))
+    return rows
 
 
 def _row(name: str, ours: list[float], other: list[float]) -> Row:
