@@ -113,7 +113,7 @@ class EventStream:
         :return: the stream id that all other calls must carry; empty where the peer gives none, as agents do
         :raises Redirected: another master leads
         :raises SubscriptionRefused: the answer is neither 200 nor a sign that trying again helps
-        :raises StreamBroken: no answer, or the peer is not ready (503)
+        :raises StreamBroken: no answer, or the peer is not ready (503, or 404)
         """
         try:
             self._connection.connect()
@@ -191,7 +191,8 @@ def _raise_for(response: HTTPResponse) -> None:
         raise Redirected(urlsplit(location).netloc or location)
     text = response.read(_LONGEST_ERROR_TEXT).decode("utf-8", "replace").strip()
     answer = f"HTTP {response.status} {response.reason}" + (f": {text}" if text else "")
-    if response.status == 503:
+    # a master or agent that is starting listens before its API is there, and answers 404 until then
+    if response.status in (404, 503):
         raise StreamBroken(answer)
     raise SubscriptionRefused(answer)
 

@@ -70,7 +70,7 @@ class TestSubscription:
     def test_a_master_that_is_not_ready_is_waited_for(
         self, master: Any, recorder: Any, answer: Any, run: Any, hardened: Any
     ) -> None:
-        master.script("SUBSCRIBE", answer(503), answer(503))
+        master.script("SUBSCRIBE", answer(404, "404 Not Found."), answer(503))
         run(hardened(recorder, master.address))
         recorder.heard("registered")
         assert not recorder.of("refused")
