@@ -32,15 +32,18 @@ listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print("ready", flush=True)
 sys.stdin.read()
 """
+_OWN_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+_OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 class HostProcesses:
     """A host of one driver on this machine. All of its processes are gone after the block.
 
     :param directory: of the driver's service
+    :param isolated: the host has a network of its own, and its executor numbers of processes of its own; needs root
     """
 
-    def __init__(self, driver: Driver, directory: Path, sandboxes: Path) -> None:
+    def __init__(self, driver: Driver, directory: Path, sandboxes: Path, *, isolated: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.node = f"127.0.0.1:{port}"
@@ -48,12 +51,14 @@ class HostProcesses:
         self._sandbox = sandboxes / "slaves" / "S0" / "frameworks" / "F0"
         self._sandbox.mkdir(parents=True, exist_ok=True)
         self._executor = [_EXECUTOR, driver.host, json.dumps({"directory": str(directory)}), self.node]
-        self.agent = self._start([_AGENT, str(port)])
-        self.executor = self._start(self._executor, self._sandbox)
+        self.agent = self._start([_AGENT, str(port)], wrapped=_OWN_NETWORK if isolated else ())
+        network = f"--net=/proc/{self.agent.pid}/ns/net"
+        self._wrapped = ("nsenter", network, *_OWN_PROCESSES) if isolated else ()
+        self.executor = self._start(self._executor, self._sandbox, wrapped=self._wrapped)
 
     def restart_executor(self) -> None:
         """Another process takes over, as after an upgrade."""
-        self.executor = self._start(self._executor, self._sandbox)
+        self.executor = self._start(self._executor, self._sandbox, wrapped=self._wrapped)
 
     def locate(self, attachment: Json) -> str:
         """Where the executor finds an attached volume."""
@@ -89,12 +94,14 @@ class HostProcesses:
                 assert stream is not None
                 stream.close()
 
-    def _start(self, program: Sequence[str], sandbox: Path | None = None) -> subprocess.Popen[str]:
+    def _start(
+        self, program: Sequence[str], sandbox: Path | None = None, *, wrapped: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         if sandbox is not None:
             environment["MESOS_DIRECTORY"] = str(sandbox)
         process = subprocess.Popen(
-            [sys.executable, "-c", *program],
+            [*wrapped, sys.executable, "-c", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import fencing
 from drivers.base import CreateRequest, PlatformVolume, Tags
 from drivers.directory import DRIVER as DIRECTORY
 from drivers.directory.controller import DirectoryController
@@ -27,6 +28,7 @@ from drivers.loop.settings import LoopSettings
 from polly_mesos.errors import DeviceNotFound, VolumeInUse
 from polly_mesos.executor.host import mounts
 from polly_mesos.model import MB, Filesystem, HostIdentity, Json
+from tests.drivers.crashes import crash_in_every_state
 from tests.drivers.hosts import HostProcesses
 from tests.leftovers import require_root
 
@@ -234,6 +236,65 @@ class TestDirectory:
                 assert f"process {inside.pid}" in fence.reason
             finally:
                 inside.kill()
+
+    @pytest.mark.root
+    def test_a_file_that_is_open_through_a_mount_that_was_hidden_is_seen(
+        self, controller: DirectoryController, volume: PlatformVolume, host: HostProcesses, tmp_path: Path
+    ) -> None:
+        require_root()
+        data, place = self.held(controller, volume, host), tmp_path / "place"
+        place.mkdir()
+        subprocess.run(["mount", "--bind", data, str(place)], check=True)
+        try:
+            task = host.task(HOLDS_OPEN, str(place))
+        finally:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+        host.kill(host.executor, host.agent)
+        assert f"process {task.pid} uses" in controller.fence(HostIdentity(host.node)).reason
+        host.kill(task)
+        assert controller.fence(HostIdentity(host.node)).proven
+
+    @pytest.mark.root
+    def test_a_host_with_namespaces_of_its_own_is_seen_too(
+        self, controller: DirectoryController, tmp_path: Path
+    ) -> None:
+        require_root()
+        if os.readlink("/proc/self/ns/pid") != fencing._INITIAL_PID_NAMESPACE:
+            pytest.skip("the processes of other namespaces are seen from the machine's first one alone")
+        with HostProcesses(DIRECTORY, tmp_path / "platform", tmp_path / "agent", isolated=True) as host:
+            identity = HostIdentity(host.node)
+            host.kill(host.agent)
+            assert "executor" in controller.fence(identity).reason
+        with HostProcesses(DIRECTORY, tmp_path / "platform", tmp_path / "agent", isolated=True) as host:
+            identity = HostIdentity(host.node)
+            host.kill(host.executor)
+            deadline = time.monotonic() + 10
+            while "executor" in controller.fence(identity).reason and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert "listens" in controller.fence(identity).reason
+            assert not controller.fence(identity).proven
+            host.power_off()
+            fence = controller.fence(identity)
+            assert fence.proven, fence.reason
+
+    def test_a_crash_while_a_volume_is_taken_by_force(
+        self,
+        controller: DirectoryController,
+        volume: PlatformVolume,
+        host: HostProcesses,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # Looking at every process of the machine changes nothing on the disk, and takes long line by line.
+        monkeypatch.setattr("drivers.directory.controller.user_of", lambda directories, lease: "")
+        here, data = HostIdentity(host.node), Path(controller.attach(volume.id, HostIdentity(host.node))["data"])
+        (data / "file").write_text("kept")
+        platform = tmp_path / "platform" / "volumes"
+        for _ in crash_in_every_state(platform, lambda: controller.detach(volume.id, here, force=True)):
+            controller.detach(volume.id, here, force=True)
+            data = Path(controller.attach(volume.id, here)["data"])
+            assert (data / "file").read_text() == "kept"
+            assert len(list(data.parent.iterdir())) == 1
 
 
 @pytest.mark.root
