@@ -20,6 +20,7 @@ import pytest
 
 from polly_mesos.errors import LocalMesosError, UnsupportedPlatform
 from polly_mesos.mesos.local.cluster import LocalCluster
+from polly_mesos.mesos.local.network import check_possible
 from polly_mesos.mesos.local.package import Mesos, check_platform, ensure_mesos
 from polly_mesos.mesos.local.zookeeper import find_java
 
@@ -48,6 +49,19 @@ def require_zookeeper() -> None:
         find_java()
     except LocalMesosError as error:
         pytest.skip(str(error))
+
+
+def require_namespaces() -> None:
+    """Skip where network namespaces cannot be made, for example in a container without the right to."""
+    try:
+        check_possible()
+    except LocalMesosError as error:
+        pytest.skip(str(error))
+    name = f"polly-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"network namespaces are not allowed here: {made.stderr.strip()}")
+    subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 def make_cluster(stack: ExitStack, **arguments: Any) -> LocalCluster:

@@ -22,9 +22,9 @@ from polly_mesos.mesos.local.network import inside
 from polly_mesos.mesos.local.package import Mesos
 from polly_mesos.mesos.local.record import load
 from polly_mesos.mesos.master_detection import master_locator
-from tests.leftovers import loop_devices_below, networks_of
+from tests.leftovers import loop_devices_below, networks_of, require_root
 
-from .conftest import ClusterFactory, make_cluster, require_zookeeper
+from .conftest import ClusterFactory, make_cluster, require_namespaces, require_zookeeper
 from .framework import Framework, wait_until
 
 pytestmark = pytest.mark.mesos
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.mesos
 def hosts(mesos: Mesos) -> Iterator[LocalCluster]:
     """Two agents, the master and a ZooKeeper, each in a namespace of its own."""
     require_zookeeper()
+    require_namespaces()
     with ExitStack() as stack:
         yield make_cluster(stack, agents=2, zookeeper=True, network="namespaces", environment=QUICK_FAILURES)
 
@@ -120,6 +121,7 @@ def test_a_host_without_power_has_no_process_and_keeps_its_id(cluster_factory: C
 
 @pytest.mark.root
 def test_a_host_without_power_has_no_mount_and_no_loop_device(cluster: LocalCluster, tmp_path: Path) -> None:
+    require_root()
     agent, other = cluster.agents
     for one in (agent, other):
         image = tmp_path / f"{one.name}.img"
@@ -336,6 +338,7 @@ def test_all_of_it_can_be_done_by_command(whole: LocalCluster) -> None:
 
 @pytest.mark.root
 def test_down_leaves_no_namespace_and_no_device(cluster_factory: ClusterFactory) -> None:
+    require_namespaces()
     first, second = (cluster_factory(agents=1, network="namespaces") for _ in range(2))
     records = [load(cluster.layout.record) for cluster in (first, second)]
     kept, gone = (record.id for record in records if record is not None)

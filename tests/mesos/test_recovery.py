@@ -47,11 +47,11 @@ def begun(cluster: LocalCluster, polly: Polly) -> Iterator[Story]:
 
 @pytest.fixture
 def story(begun: Story, polly: Polly) -> Iterator[Story]:
-    """A task that writes; after the test it writes still, and the ledger is whole."""
+    """A task that writes; after the test it writes still, and `polly check` finds no error."""
     assert begun.writes()
     yield begun
     assert begun.writes()
-    polly.call("ledger", "check", "--config", str(polly.configuration))
+    polly.call("check", "--pause", "0.5")
 
 
 def settles_at(expected: list[str], look: Callable[[], list[str]]) -> None:
