@@ -159,3 +159,28 @@ def test_no_master_in_zookeeper(zookeeper):
 def test_a_zookeeper_address_needs_a_path(address):
     with pytest.raises(InvalidRequest, match="has no path"):
         MasterClient(address)
+
+
+def test_providers_of_an_agent_have_what_the_master_counts_for_them(server, master):
+    def disk(provider, size):
+        return {"name": "disk", "type": "SCALAR", "scalar": {"value": size}, "provider_id": {"value": provider}}
+
+    def info(provider, name):
+        return {"resource_provider_info": {"id": {"value": provider}, "type": "org.polly.mesos", "name": name}}
+
+    agent = {
+        **AGENT,
+        "total_resources": [
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 4}},
+            disk("P1", 64),
+            disk("P2", 32),
+            disk("P1", 16),
+        ],
+        "resource_providers": [info("P1", "one"), info("P3", "three")],
+    }
+    server.answers["GET_AGENTS"] = (200, {"get_agents": {"agents": [agent]}})
+    first, second = master.agents()[0].providers
+    assert (first.id, first.type, first.name) == ("P1", "org.polly.mesos", "one")
+    assert [one["scalar"]["value"] for one in first.resources] == [64, 16]
+    assert all("provider_id" not in one for one in first.resources)
+    assert (second.id, second.resources) == ("P3", ())
