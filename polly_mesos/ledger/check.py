@@ -31,6 +31,7 @@ OLD_INTENT_SECONDS = 600.0
 CLOCK_TOLERANCE_SECONDS = 60.0
 """What an operation may seem to lie ahead without a word about the clock."""
 
+_EXISTING = frozenset(VolumeState) - {VolumeState.DELETED}
 _GIVING_BACK = frozenset({VolumeState.DELETING, VolumeState.RELEASED})
 
 
@@ -113,7 +114,7 @@ def _unbacked(ledger: Ledger) -> Iterator[Finding]:
 
 def _volumes(ledger: Ledger) -> Iterator[Finding]:
     published = {publication.volume for publication in ledger.publications()}
-    volumes = ledger.volumes(states=frozenset(VolumeState) - {VolumeState.DELETED})
+    volumes = ledger.volumes(states=_EXISTING)
     for volume in volumes:
         if volume.format_state is FormatState.FORMATTING and volume.id not in published and volume.state in LIVE:
             yield Finding(
@@ -147,8 +148,9 @@ def _namesakes(volumes: list[Volume]) -> Iterator[Finding]:
 
 
 def _publications(ledger: Ledger) -> Iterator[Finding]:
+    volumes = {volume.id: volume for volume in ledger.volumes(states=_EXISTING)}
     for publication in ledger.publications():
-        volume = ledger.volume(publication.volume)
+        volume = volumes.get(publication.volume) or ledger.volume(publication.volume)
         name = f"volume {volume.id} on host {publication.host}"
         if publication.generation != volume.generation:
             yield Finding(
