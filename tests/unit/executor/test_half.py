@@ -162,6 +162,17 @@ def test_what_this_host_holds_is_reported_whenever_it_changes(
     eventually(lambda: scheduler.reports[-1].generations == scheduler.reports[-1].mounted == {})
 
 
+def test_the_host_is_reported_at_once_when_that_is_asked_for(life: Life, scheduler: FakeScheduler) -> None:
+    scheduler.assign(Assignment(0, (), (), {}, look=4))
+    life.begin()
+    assert len(scheduler.reports) == 1
+    scheduler.assign(Assignment(0, (POOL,), (), {}, look=4))
+    eventually(lambda: tuple(life.provider.desired or ()) == (POOL,))
+    assert len(scheduler.reports) == 1, "nobody asked"
+    scheduler.assign(Assignment(0, (POOL,), (), {}, look=5))
+    eventually(lambda: len(scheduler.reports) == 2)
+
+
 def test_the_first_report_names_what_an_earlier_process_held(
     life: Life, scheduler: FakeScheduler, mappings: Mappings
 ) -> None:
