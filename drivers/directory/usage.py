@@ -78,7 +78,12 @@ def _concerns(pid: int, user: int) -> bool:
 
 
 def _marked(texts: Iterator[str], marks: Sequence[str]) -> str:
-    return next((text for text in texts if any(mark in text for mark in marks)), "")
+    """The line of a text in which one of the marks is; empty where none is."""
+    for text in texts:
+        for mark in marks:
+            if mark in text:
+                return next(line for line in text.splitlines() if mark in line)
+    return ""
 
 
 def _places(pid: int) -> Iterator[str]:
@@ -88,8 +93,8 @@ def _places(pid: int) -> Iterator[str]:
         yield _target(process / link)
     for descriptor in os.listdir(process / "fd"):
         yield _target(process / "fd" / descriptor)
-    yield from (process / "maps").read_text(errors="surrogateescape").splitlines()
-    yield from (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
+    yield (process / "maps").read_text(errors="surrogateescape")
+    yield (process / "mountinfo").read_text(errors="surrogateescape")
 
 
 def _hidden(pid: int, directories: Sequence[Path]) -> str:
@@ -99,7 +104,7 @@ def _hidden(pid: int, directories: Sequence[Path]) -> str:
     for descriptor in os.listdir(process / "fd"):
         with contextlib.suppress(*_GONE):
             path = process / "fd" / descriptor
-            if _mount_of(process / "fdinfo" / descriptor) in mounts or not _target(path).startswith("/"):
+            if not _target(path).startswith("/") or _mount_of(process / "fdinfo" / descriptor) in mounts:
                 continue
             opened = path.stat()
             if any(_contains(directory, (opened.st_dev, opened.st_ino)) for directory in directories):
