@@ -80,7 +80,9 @@ def run() -> list[Row]:
         _row(f"{volumes}: process from start to ready (other: its imports)", process, imports),
     ]
     killed, calm = recovery_mesos.killed_scheduler()
-    rows.append(_row("SIGKILL of polly serve to the next admitted operation (other: without)", [killed], [calm]))
+    next_operation = "SIGKILL of polly serve to the next admitted operation"
+    rows.append(_row(f"{next_operation} (other: the program's imports)", [killed], imports))
+    rows.append(_row(f"{next_operation} (other: an operation without a death)", [killed], [calm]))
     fenced = recovery_mesos.fenced_host()
     if fenced is not None:
         ours, fresh = fenced

@@ -14,10 +14,10 @@ from pathlib import Path
 import yaml
 
 from bench.launch import Framework, is_volume, make_volume, task_on
-from polly_mesos.demo.directory import POLLY, DemoDirectory
+from polly_mesos.demo.directory import DemoDirectory
 from polly_mesos.demo.environment import choose_storage, write_configuration
 from polly_mesos.demo.run import end
-from polly_mesos.demo.supervise import Supervisor
+from polly_mesos.demo.supervise import POLLY, Supervisor
 from polly_mesos.ledger import Ledger
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.model import Event, Operation
