@@ -16,6 +16,14 @@ from typing import Self
 from drivers.base import Driver
 from polly_mesos.model import Json
 
+HOLDS_OPEN = """
+import sys
+file = open(sys.argv[1] + "/held-open", "a")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""A task that has a file open in the directory that it is given."""
+
 _EXECUTOR = """
 import json, sys
 from drivers.base import load_class
