@@ -112,7 +112,7 @@ class OperationFramework(Framework):
             with self._news:
                 self.statuses.append(status)
                 self._news.notify_all()
-            # Who never heard of an operation cannot name the framework's id of it, without which nothing is acknowledged.
+            # A provider that never heard of an operation cannot name its id, without which nothing is acknowledged.
             if {"uuid", "operation_id"} <= status.keys() and self._acknowledge(status):
                 named = {key: status[key] for key in ("agent_id", "resource_provider_id", "operation_id")}
                 self._call("ACKNOWLEDGE_OPERATION_STATUS", {**named, "uuid": status["uuid"]["value"]})

@@ -161,6 +161,19 @@ def test_a_volume_that_changed_hands_is_asked_for_again(mappings: Mappings) -> N
     assert mappings.scheduler.requests.count(("POST", "/agent/v1/publications")) == 2
 
 
+def test_a_volume_that_is_attached_in_another_way_is_mapped_anew(mappings: Mappings) -> None:
+    resource = path_volume(mappings.root)
+    mappings.ready(resource)
+    assert mappings.publisher.publish([resource])
+    mappings.publisher.forget(next(iter(mappings.holdings.all())))
+    mappings.host.formatted["/dev/other"] = VOLUME
+    mappings.ready(resource, generation=2, attachment={"device": "/dev/other"}, format_state=FormatState.FORMATTED)
+    assert mappings.publisher.publish([resource])
+    assert mappings.driver.released == [{"device": "/dev/6f1d2c1e"}], "by the attachment that it had come with"
+    assert mappings.host.mounts == {volume_path(resource): (VOLUME, "/dev/other")}
+    assert [(one.generation, one.device) for one in mappings.holdings.all()] == [(2, "/dev/other")]
+
+
 def test_a_destroyed_volume_in_the_way_is_let_go_of_first(mappings: Mappings) -> None:
     resource = path_volume(mappings.root)
     mappings.ready(resource)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from typing import Any
 
+from polly_mesos.agent_api import Verdict
 from polly_mesos.mesos import resources as arithmetic
 from polly_mesos.mesos.provider import steps
 from polly_mesos.mesos.provider.contract import ProviderIdentity
 from polly_mesos.mesos.provider.machine import Machine
+from polly_mesos.mesos.provider.messages import wire_uuid
 from polly_mesos.mesos.provider.steps import Timing
 
 
@@ -46,3 +50,28 @@ def test_a_change_of_what_is_offered_waits_for_the_interval() -> None:
     assert machine.deadline == 105.0
     (later,) = updates(machine.handle(steps.Tick(), 105.0))
     assert later[0]["scalar"]["value"] == 128.0
+
+
+def test_a_status_is_sent_again_after_waits_that_double() -> None:
+    machine = subscribed(pool(64), now=100.0)
+    operation, status = uuid.uuid4(), str(uuid.uuid4())
+    disk = {**arithmetic.normalise(pool(8), "provider-1"), "reservations": [{"type": "DYNAMIC", "role": "dev"}]}
+    info = {"type": "RESERVE", "id": {"value": "asked"}, "reserve": {"resources": [disk]}}
+    event = {
+        "type": "APPLY_OPERATION",
+        "apply_operation": {
+            "info": info,
+            "operation_uuid": wire_uuid(operation),
+            "resource_version_uuid": wire_uuid(uuid.uuid4()),
+        },
+    }
+    machine.handle(steps.Received(1, event), 200.0)
+    verdict = Verdict(str(operation), "OPERATION_FINISHED", status, info)
+    now, sent = 200.0, []
+    actions = machine.handle(steps.Judged(operation, verdict), now)
+    while len(sent) < 8:
+        if any(one.body["type"] == "UPDATE_OPERATION_STATUS" for one in actions if isinstance(one, steps.Call)):
+            sent.append(now)
+        now = max(now, machine.deadline)
+        actions = machine.handle(steps.Tick(), now)
+    assert [later - earlier for earlier, later in itertools.pairwise(sent)] == [5, 10, 20, 40, 80, 120, 120]

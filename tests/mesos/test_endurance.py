@@ -1,0 +1,55 @@
+"""Polly never takes down an agent or a master, whatever it and its frameworks are in the middle of.
+
+The providers of four agents are disturbed again and again: started anew under the same id, their streams cut, their
+totals changed, their ledger taken away; agents are killed and started; and all the while a framework reserves,
+unreserves, creates, destroys and launches on every disk that it is offered, and leaves every fifth status
+unacknowledged. Then agents and ledgers must agree, every operation must have its outcome, and no process of Mesos may
+have ended by itself.
+
+The tests do a few cycles. Thousands are done, and their sums printed, by::
+
+    python -m tests.mesos.test_endurance --cycles 2000 --seed 1
+"""
+
+from __future__ import annotations
+
+import time
+
+import click
+import pytest
+
+from polly_mesos.mesos.local.package import Mesos, ensure_mesos
+
+from .endurance import endurance
+
+_ROUND = 100
+
+
+@pytest.mark.mesos
+@pytest.mark.slow
+def test_mesos_comes_through_every_disturbance(mesos: Mesos) -> None:
+    with endurance(seed=11) as made:
+        made.run(30)
+        assert made.counts["SUBSCRIBED"] > len(made.worn), "nothing was disturbed"
+        assert made.counts["OPERATION_FINISHED"] > 0
+        assert made.counts["OPERATION_FAILED"] > 0
+
+
+@click.command()
+@click.option("--cycles", default=2000, show_default=True, help="Disturbances in all.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--agents", default=4, show_default=True)
+def main(cycles: int, seed: int, agents: int) -> None:
+    """Wear a real Mesos out; fails where a process of it ends by itself, or where it does not come to rest."""
+    ensure_mesos()
+    begun = time.monotonic()
+    with endurance(seed=seed, agents=agents) as made:
+        while made.done_in_all < cycles:
+            made.run(min(_ROUND, cycles - made.done_in_all))
+            click.echo(f"{made.done_in_all} cycles, {time.monotonic() - begun:.0f} s, no process ended by itself")
+        for name, count in sorted(made.counts.items()):
+            click.echo(f"{name:20} {count}")
+
+
+if __name__ == "__main__":
+    main()
