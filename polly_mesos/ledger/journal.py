@@ -251,11 +251,11 @@ def _values(row: Any) -> dict[str, Any]:
 
 def _close(transaction: Transaction, row: Any, event: OperationEvent) -> None:
     """Nobody has to acknowledge the verdict in ``row`` any more."""
-    verdict = rows.to_operation(row)
-    stage = OPERATION.kept(_stage(verdict), event, _name(verdict))
-    transaction.run(_REMOVE_VERDICT, key=verdict.id)
-    transaction.run(_ADD_HISTORY, **_values(row) | {"state": _AT_STAGE[stage].value})
-    transaction.touch(verdict.agent)
+    values = _values(row)
+    stage = OPERATION.kept(_DECIDED[OperationState(values["state"])], event, f"operation {values['id']}")
+    transaction.run(_REMOVE_VERDICT, key=values["id"])
+    transaction.run(_ADD_HISTORY, **values | {"state": _AT_STAGE[stage].value})
+    transaction.touch(values["agent"])
 
 
 def close_agent(transaction: Transaction, agent: str, event: OperationEvent, *, to: str) -> None:
