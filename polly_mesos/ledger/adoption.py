@@ -60,7 +60,7 @@ class Adoption(Store):
         """A host holds a volume of which the ledger does not know that: it is PUBLISHED there under that generation.
 
         The volume's generation is raised to it, the volume counts as formatted, and where the host's generation is
-        newer than the ledger's the volume is that agent's. A publication that the ledger knows under the same
+        newer than the ledger's the volume is that agent's, unless its owner destroyed it. A publication that the ledger knows under the same
         generation becomes PUBLISHED, unless it is being taken back. Event ``publication.adopted``, where anything
         changed.
 
@@ -197,7 +197,8 @@ def _catch_up(transaction: Transaction, volume: Volume, agent_id: str, generatio
     """What the ledger learns of a volume from the host that has it."""
     format_state = FORMAT.kept(volume.format_state, FormatEvent.PUBLICATION_ADOPTED, f"volume {volume.id}")
     changed = replace(volume, generation=generation, format_state=format_state)
-    if generation > volume.generation:
+    if generation > volume.generation and volume.state in volumes.LIVE:
+        # One that was destroyed stays where it was: a reservation there may wait for its bytes.
         changed = replace(changed, agent=agent_id)
         volumes.persistence_id_must_be_new(transaction, changed)
         transaction.touch(volume.agent)

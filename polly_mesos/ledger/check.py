@@ -173,7 +173,7 @@ def _publications(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _offered_elsewhere(publication: Publication, volume: Volume, name: str) -> Iterator[Finding]:
-    if volume.agent == publication.agent:
+    if volume.agent == publication.agent or volume.state not in LIVE:
         return
     if volume.agent:
         yield Finding(
@@ -183,7 +183,7 @@ def _offered_elsewhere(publication: Publication, volume: Volume, name: str) -> I
             f"{name} of agent {publication.agent} is offered by agent {volume.agent}",
             "report this, and make sure that only one host has the volume",
         )
-    elif volume.persistence_id and volume.state in LIVE:
+    elif volume.persistence_id:
         yield Finding(
             Severity.ERROR,
             "volume.parked-in-use",

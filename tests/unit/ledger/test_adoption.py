@@ -323,6 +323,19 @@ def test_a_volume_that_was_never_made_or_is_gone_is_on_no_host(desk: Desk, behin
         ledger.adopt_publication(behind.id, "a9", "host1", 1, "/target")
 
 
+def test_a_destroyed_volume_that_another_host_has_still_owes_its_bytes_to_the_agent_it_was_on(
+    desk: Desk, behind: Volume
+) -> None:
+    desk.admit(DestroyVolume(behind.id, Reclaim.DELETE))
+    desk.ledger.adopt_publication(behind.id, "a2", "host2", 1, "/target")
+    assert desk.ledger.volume(behind.id).agent == "a1"
+    assert check(desk.ledger) == []
+    desk.ledger.unpublished(behind.id, 1)
+    desk.ledger.detached(behind.id, 1)
+    desk.ledger.volume_deleted(behind.id)
+    assert desk.reserved() == (2 * GB, 2 * GB)
+
+
 def test_a_volume_that_is_to_be_deleted_is_kept_while_a_host_has_it(desk: Desk, behind: Volume) -> None:
     desk.ledger.delete_volume(behind.id)
     desk.ledger.adopt_publication(behind.id, "a1", "host1", 1, "/target")

@@ -454,7 +454,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for publication in self.ledger.publications():
             volume = known[publication.volume]
             assert publication.generation == volume.generation
-            assert volume.agent in ("", publication.agent)
+            assert volume.agent in ("", publication.agent) or volume.state in GOING
             assert not publication.fenced or publication.state is PublicationState.DETACHING
 
     @invariant()
