@@ -255,7 +255,7 @@ class World:
     def come_back_as_another_agent(self, host: Host) -> None:
         """The agent on a host has lost its id; the master will never hear the old one again."""
         old = host.agent
-        host.become(f"agent-{self.number()}")
+        host.become(f"{old}-again-{self.number()}")
         self.run(lambda half: half.presence.gone(old))
         self._introduce(host)
 
@@ -304,7 +304,7 @@ class World:
 
     def task_writes(self, host: Host, mount: Mount) -> None:
         """A task writes something that nobody wrote before."""
-        if mount.cut:
+        if mount.cut or not host.alive:
             return
         attached = self.platform.is_attached(mount.platform_id, host.node)
         self.expect(attached, f"a task on {host.node} writes to {mount.volume}, which was taken from it")

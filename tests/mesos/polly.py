@@ -55,6 +55,8 @@ class Polly:
         self.configuration.write_text(yaml.safe_dump(made))
         self.url = f"http://{made['http']['listen']}"
         self.log = directory / "polly.log"
+        self.environment: dict[str, str] = {}
+        """What its process finds in its environment beside what the tests' has."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Polly:
@@ -79,7 +81,8 @@ class Polly:
         """Start it, and wait until Mesos has it."""
         with self.log.open("ab") as log:
             command = [*POLLY, "serve", "--config", str(self.configuration), *options]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            environment = {**os.environ, **self.environment}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         wait_until(lambda: self._registered() or self._ended())
 
     def stop(self) -> None:
@@ -93,6 +96,11 @@ class Polly:
         assert self._process is not None
         self._process.kill()
         self._process.wait(30)
+
+    def wait_for_end(self) -> int:
+        """Wait until it ends by itself; its exit status."""
+        assert self._process is not None
+        return self._process.wait(60)
 
     def pause(self) -> None:
         """Stop its process, which keeps its connections."""
