@@ -60,9 +60,9 @@ class Adoption(Store):
         """A host holds a volume of which the ledger does not know that: it is PUBLISHED there under that generation.
 
         The volume's generation is raised to it, the volume counts as formatted, and where the host's generation is
-        newer than the ledger's the volume is that agent's, unless its owner destroyed it. A publication that the ledger knows under the same
-        generation becomes PUBLISHED, unless it is being taken back. Event ``publication.adopted``, where anything
-        changed.
+        newer than the ledger's the volume is that agent's, unless its owner destroyed it. A publication that the
+        ledger knows under the same generation becomes PUBLISHED, unless it is being taken back. Event
+        ``publication.adopted``, where anything changed.
 
         :param target: where the host has it mounted
         :raises UnknownVolume, UnknownAgent: the ledger has none of that id

@@ -52,6 +52,7 @@ def abandoned(desk: Desk) -> Volume:
     made = desk.create(2 * GB, "app#data#1")
     use(desk, made)
     desk.ledger.set_agent_state("a1", AgentState.LOST)
+    desk.ledger.dissolve("a1")
     desk.lease(10 * GB, "a2")
     desk.reserve(3 * GB, NEW_OWNER, agent="a2")
     return desk.ledger.volume(made.id)
