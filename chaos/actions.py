@@ -86,6 +86,7 @@ def _power_off(stage: Stage, fault: Fault) -> Iterator[None]:
     agent = stage.cluster.agent(fault.target)
     with stage.away(fault.target):
         agent.power_off()
+        stage.release_devices(agent.endpoint)
         yield
         agent.launch()
 

@@ -60,10 +60,9 @@ def loop_devices(below: Path) -> dict[Path, Path]:
     return found
 
 
-def free_loop_devices(below: Path) -> None:
-    """Let go of the loop devices whose file lies below a directory."""
-    for device in loop_devices(below):
-        subprocess.run(["losetup", "--detach", str(device)], check=False, capture_output=True)
+def detach(device: Path) -> None:
+    """Let go of a loop device; one that is mounted goes with its last mount."""
+    subprocess.run(["losetup", "--detach", str(device)], check=False, capture_output=True)
 
 
 def _run(*command: str) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from chaos.disks import SmallDisk, free_loop_devices
+from chaos.disks import SmallDisk, detach, loop_devices
 from chaos.framework import PROFILE
 from chaos.plan import Kind
 from chaos.scheduler import Scheduler
 from polly_mesos.demo.environment import choose_storage
 from polly_mesos.errors import LocalMesosError
+from polly_mesos.executor.host.mounts import mounts
 from polly_mesos.mesos.local.cluster import QUICK_FAILURES, LocalCluster
 from polly_mesos.mesos.local.mounts import mounts_below, unmount
 from polly_mesos.mesos.local.nodes import LocalNode
@@ -28,9 +29,10 @@ from polly_mesos.mesos.local.zookeeper import find_java
 AGENTS = ("agent-1", "agent-2", "agent-3")
 MASTER = "master"
 SCHEDULER = "scheduler"
-CAPACITY_MB = 768
+CAPACITY_MB = 384
 
 _LEDGER_MB = 64
+_SPARE_MB = 128
 _MESOS = {
     "MESOS_ALLOCATION_INTERVAL": "100ms",
     "MESOS_OFFER_TIMEOUT": "5secs",
@@ -81,7 +83,7 @@ class Stage:
         self.memory.mkdir()
         if self._root:
             self.ledger_disk.mount(_LEDGER_MB)
-            self.platform_disk.mount(2 * CAPACITY_MB)
+            self.platform_disk.mount(CAPACITY_MB + _SPARE_MB)
         else:
             self.ledger_disk.directory.mkdir()
             self.platform_disk.directory.mkdir()
@@ -102,7 +104,8 @@ class Stage:
         for mount in mounts_below(self.directory):
             with suppress(FileNotFoundError):
                 unmount(mount.target)
-        free_loop_devices(self.directory)
+        for device in loop_devices(self.directory):
+            detach(device)
 
     def _keep_ledger(self) -> None:
         """The ledger's file system goes; its files stay beside the logs."""
@@ -183,6 +186,17 @@ class Stage:
         """Whether the campaign itself keeps it from running."""
         with self._guard:
             return self._away[name] > 0
+
+    def release_devices(self, host: str) -> None:
+        """Let go of the loop devices that a host without power had bound and had not mounted yet.
+
+        :param host: as the ``loop`` driver notes it beside the image of each volume
+        """
+        mounted = {mount.source for mount in mounts()}
+        for device, image in loop_devices(self.platform_disk.directory).items():
+            with suppress(OSError):  # another host lets go of its own meanwhile
+                if os.readlink(image.with_suffix(".holder")) == host and str(device) not in mounted:
+                    detach(device)
 
     def signal_executor(self, agent: str, number: signal.Signals) -> None:
         """Send every process of an agent's executor a signal."""
