@@ -15,6 +15,7 @@ from polly_mesos.ledger.takeover import DEAD
 from polly_mesos.ledger.volumes import LIVE, role_of
 from polly_mesos.model import (
     UNRESERVED,
+    AgentState,
     FormatState,
     OperationState,
     Publication,
@@ -220,7 +221,9 @@ def _agents(ledger: Ledger) -> Iterator[Finding]:
             "agent.dead-with-volumes",
             agent,
             f"agent {agent} is {dead[agent].state}, and only it would offer its volumes: {count}",
-            f"if its host cannot write any more, say so: polly agent fence {agent}",
+            f"if its host cannot write any more, say so: polly agent fence {agent}"
+            if dead[agent].state is AgentState.LOST
+            else "see what polly serve logs: it looks for another agent that fits, by zone and free slots",
         )
 
 
