@@ -88,7 +88,7 @@ class Machine:
         if self._connection.over:
             return NEVER
         times = [self._connection.deadline, self._update_due(), self._leave_due(), self._notices.deadline]
-        if self.state is ProviderState.READY:
+        if self.state is ProviderState.READY and self._leave_by == NEVER:
             times += [one.sending.deadline for one in self._journal.answered() if one.known_on == self._stream]
         if (operation := self._journal.unanswered) is not None:
             times.append(operation.judging.deadline)
@@ -317,6 +317,8 @@ class Machine:
         for body in self._held:
             self._call(body)
         self._held.clear()
+        if self._leave_by != NEVER:
+            return  # our successor sends the statuses: their acknowledgements would come when we have left
         for one in self._journal.answered():
             if one.answer is not None and one.known_on == self._stream and one.sending.due(self._now):
                 self._call(messages.operation_status(self.identity.id, one.id, one.framework, one.info, one.answer))

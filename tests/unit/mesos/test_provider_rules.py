@@ -482,6 +482,13 @@ class TestLeaving:
             driver.operate(reserve(1))
         assert self.closes(driver.wait(0.45)), "two seconds have passed"
 
+    def test_statuses_are_left_to_the_next_process(self, driver):
+        identifier = driver.operate(reserve(8))
+        driver.feed(steps.Stop())
+        driver.judge(identifier, reserve(8))
+        assert self.closes(driver.wait(0.6))
+        assert statuses(driver) == []
+
     def test_totals_are_not_replaced_any_more(self, driver):
         driver.operate(reserve(8))
         driver.feed(steps.Stop())
