@@ -16,13 +16,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from drivers.base import CreateRequest, PlatformState, Tags
-from polly_mesos.errors import AlreadyExists, InvalidRequest, NotSupported, PlatformError, PollyError, UnknownVolume
+from polly_mesos.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotSupported,
+    PlatformError,
+    PlatformFull,
+    PollyError,
+    UnknownVolume,
+)
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import (
     HostIdentity,
     Json,
     OperationState,
+    Profile,
     Publication,
     PublicationState,
     Volume,
@@ -152,16 +161,7 @@ class VolumeController:
         if profile is None:
             self._ledger.volume_failed(volume.id, f"profile {volume.profile!r} is not configured", final=False)
             return _LONGEST_RETRY
-        request = CreateRequest(
-            token=volume.id,
-            size=volume.size,
-            tags=self._tags(volume),
-            zone=profile.zone,
-            platform_type=profile.platform_type,
-            iops=profile.iops,
-            encryption=profile.encryption,
-            filesystem=profile.filesystem,
-        )
+        request = self._request(volume, profile)
         try:
             made = self._journaled(
                 "volume.create",
@@ -184,6 +184,18 @@ class VolumeController:
             return _POLL
         self._ledger.volume_created(volume.id, made.id)
         return 0.0
+
+    def _request(self, volume: Volume, profile: Profile) -> CreateRequest:
+        return CreateRequest(
+            token=volume.id,
+            size=volume.size,
+            tags=self._tags(volume),
+            zone=profile.zone,
+            platform_type=profile.platform_type,
+            iops=profile.iops,
+            encryption=profile.encryption,
+            filesystem=profile.filesystem,
+        )
 
     def _tags(self, volume: Volume) -> Tags:
         node = self._ledger.agent(volume.agent).endpoint if volume.agent else ""
@@ -230,6 +242,20 @@ class VolumeController:
         self._close_stale_intents(volume)
 
     def _find_unheard(self, volume: Volume) -> str:
+        """The platform's id of a volume that was made, or may have been, before it was given up."""
+        attempts = [one for one in self._ledger.operations(subject=volume.id) if one.kind == "volume.create"]
+        told = next((str(one.outcome["platform_id"]) for one in attempts if "platform_id" in one.outcome), "")
+        found = told or self._find_listed(volume)
+        if found or all(one.state is not OperationState.INTENT for one in attempts):
+            return found
+        # What was just made may not be listed yet. Asked with the same token, the platform names it.
+        profile = self._services.profiles[volume.profile]
+        try:
+            return self._services.controller(volume.service).create(self._request(volume, profile)).id
+        except (PlatformFull, InvalidRequest, NotSupported):
+            return ""  # nothing was made, and nothing is there
+
+    def _find_listed(self, volume: Volume) -> str:
         controller = self._services.controller(volume.service)
         page = controller.list()
         while True:
