@@ -53,7 +53,7 @@ class LinuxHost:
         if os.path.islink(target):
             return links.volume_at(target) if os.path.isdir(target) else None
         mount = mounts.mount_at(target)
-        if mount is None or mount.root != "/" or not os.path.isabs(mount.source):
+        if mount is None or mount.failed or mount.root != "/" or not os.path.isabs(mount.source):
             return None
         try:
             superblock = superblocks.read(mount.source)

@@ -53,7 +53,7 @@ class HostTools(Protocol):
         """
 
     def volume_at(self, target: str) -> str | None:
-        """The id of the volume that the host shows at exactly this path now, None where none of ours is."""
+        """The id of the volume that can be used at exactly this path now, None where none of ours can."""
 
     def mounted(self, volume_root: str) -> Mapping[str, str]:
         """Volume id -> path of all volumes that are published below the volume root."""

@@ -41,6 +41,7 @@ _MNT_DETACH, _UMOUNT_NOFOLLOW = 0x2, 0x8
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNTINFO = "/proc/self/mountinfo"
 _LAYERS = 16
+_STOPPED = frozenset({"ro", "emergency_ro", "shutdown"})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +53,8 @@ class Mount:
     :param device: device number as ``os.makedev`` gives it
     :param root: the directory of the file system that is seen at the mount point
     :param shared: whether mounts below it show in the other mount namespaces of its group
+    :param failed: whether the kernel has stopped writing to the file system by itself, after an error of its device;
+        mounted anew, it works again where the device does
     """
 
     device: int
@@ -60,6 +63,7 @@ class Mount:
     filesystem: str
     source: str
     shared: bool
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +181,9 @@ def _lines() -> Iterator[str]:
 def _parse(line: str) -> Mount:
     """Columns as in proc(5): id, parent, device, root, mount point, options, tags, "-", type, source, options."""
     before, _, after = line.partition(" - ")
-    _, _, device, root, mount_point, _, *tags = before.split(" ")
-    filesystem, source, *_ = after.split(" ")
+    _, _, device, root, mount_point, options, *tags = before.split(" ")
+    filesystem, source, *of_superblock = after.split(" ")
+    stopped = not _STOPPED.isdisjoint(",".join(of_superblock).split(","))
     major, minor = device.split(":")
     return Mount(
         os.makedev(int(major), int(minor)),
@@ -187,6 +192,8 @@ def _parse(line: str) -> Mount:
         filesystem,
         _unescape(source),
         any(tag.startswith("shared:") for tag in tags),
+        # who asks for a read-only mount gets one that says so itself, not only its superblock
+        stopped and "ro" not in options.split(","),
     )
 
 

@@ -33,6 +33,9 @@ def publish(
 ) -> None:
     """Bring the volume to ``target``: format it if that is safe and needed, then mount it. Succeeds where it is there.
 
+    A file system that the kernel has stopped writing to after an error, such as a full disk below the device, is
+    mounted anew, unless somebody still uses it.
+
     :param located: what the driver's host side located: a device or, where ``filesystem`` is NONE, a directory
     :param begin: see :func:`polly_mesos.executor.host.formatting.prepare`, as is ``done``
     :raises UnsafeFormat: the device holds something else; nothing was changed
@@ -48,7 +51,10 @@ def publish(
                 f"{volume_id} cannot be",
                 remedy=f"unmount it with `umount {target}`",
             )
-        return
+        if not mounted_there.failed:
+            return
+        _log.warning("the file system at %s has stopped after an error of its device, and is mounted anew", target)
+        mounts.unmount(target)
     _make_target(target)
     try:
         formatting.prepare(located, filesystem, volume_id, format_state, begin, done)

@@ -16,6 +16,9 @@ TABLE = r"""
 40 27 7:3 / /var/lib/polly/gold/volumes/roles/a\040b/db\134one rw,noatime shared:7 master:2 - ext4 /dev/loop3 rw
 41 27 0:44 /sub /srv/private rw unbindable - tmpfs tmp\040fs rw
 42 41 7:4 / /srv/private rw - xfs /dev/loop4 rw
+43 27 7:5 / /srv/stopped rw,noatime - ext4 /dev/loop5 ro
+44 27 7:6 / /srv/emergency rw - ext4 /dev/loop6 rw,emergency_ro
+45 27 7:7 / /srv/wanted ro,relatime - ext4 /dev/loop7 ro
 """.strip()
 
 
@@ -47,6 +50,10 @@ class TestTable:
         found = mounts.mount_at("/srv/private")
         assert found is not None
         assert found.source == "/dev/loop4"
+
+    def test_a_file_system_that_the_kernel_has_stopped_is_told_from_one_that_is_read_only_by_wish(self) -> None:
+        failed = {mount.mount_point for mount in mounts.mounts() if mount.failed}
+        assert failed == {"/srv/stopped", "/srv/emergency"}
 
     def test_a_path_under_a_shared_mount_needs_nothing(self) -> None:
         assert shared_mount_of("/var/lib/polly") == mounts.Propagation("/", True, "")

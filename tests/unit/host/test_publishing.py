@@ -153,6 +153,37 @@ def test_a_nested_role_in_which_an_earlier_version_has_volumes_mounted_keeps_its
     assert earlier.is_dir()
 
 
+def stop_writing(target: str, aside: Path) -> None:
+    """What the kernel does to a file system after an error of its device: no mount of it can be written to any more."""
+    aside.mkdir()
+    subprocess.run(["mount", "--bind", target, str(aside)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(aside)], check=True)
+    subprocess.run(["umount", str(aside)], check=True)
+
+
+def test_a_file_system_that_stopped_after_an_error_is_mounted_anew(machine: Machine, tmp_path: Path) -> None:
+    """Else a volume whose disk was full for a moment could not be written to until nothing asks for it any more."""
+    volume = machine.volume()
+    target = machine.publish(volume)
+    Path(target, "file").write_text("kept")
+    stop_writing(target, tmp_path / "aside")
+    with pytest.raises(OSError, match="Read-only"):
+        Path(target, "more").touch()
+    machine.publish(volume)
+    Path(target, "more").touch()
+    assert Path(target, "file").read_text() == "kept"
+
+
+def test_a_file_system_that_stopped_stays_while_a_task_uses_it(machine: Machine, tmp_path: Path) -> None:
+    volume = machine.volume()
+    target = machine.publish(volume)
+    Path(target, "file").touch()
+    stop_writing(target, tmp_path / "aside")
+    with open(os.path.join(target, "file")), pytest.raises(MountFailed, match="busy"):
+        machine.publish(volume)
+    assert mounts.is_mounted(target)
+
+
 def test_another_volume_is_not_mounted_over_the_first(machine: Machine) -> None:
     first, second = machine.volume(), machine.volume()
     target = machine.publish(first)
