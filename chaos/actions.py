@@ -133,12 +133,24 @@ def _failing_driver(stage: Stage, fault: Fault) -> Iterator[None]:
 @contextmanager
 def _crash_scheduler(stage: Stage, fault: Fault) -> Iterator[None]:
     """The scheduler dies where it passes the fault point next; it is started again as an init system would."""
-    points = sorted(point.name for point in CATALOGUE.values() if point.half is Half.SCHEDULER)
     with stage.away(SCHEDULER):
-        stage.scheduler.arm([f"{points[int(fault.choice * len(points))]}=exit"])
+        stage.scheduler.arm([f"{_fault_point(Half.SCHEDULER, fault)}=exit"])
         yield
         stage.scheduler.arm([])
         stage.scheduler.start()
+
+
+@contextmanager
+def _crash_executors(stage: Stage, fault: Fault) -> Iterator[None]:
+    """Every executor dies where it passes the fault point next: what is armed in the scheduler reaches them."""
+    stage.scheduler.arm([f"{_fault_point(Half.EXECUTOR, fault)}=exit"])
+    yield
+    stage.scheduler.arm([])
+
+
+def _fault_point(half: Half, fault: Fault) -> str:
+    points = [point.name for point in CATALOGUE.values() if point.half is half]
+    return points[int(fault.choice * len(points))]
 
 
 ACTIONS: Mapping[Kind, Action] = {
@@ -159,4 +171,5 @@ ACTIONS: Mapping[Kind, Action] = {
     Kind.SLOW_DRIVER: _slow_driver,
     Kind.FAILING_DRIVER: _failing_driver,
     Kind.CRASH_SCHEDULER: _crash_scheduler,
+    Kind.CRASH_EXECUTORS: _crash_executors,
 }

@@ -29,7 +29,7 @@ class Target(enum.StrEnum):
     LINK = "link"
     LEDGER_DISK = "ledger disk"
     PLATFORM_DISK = "platform disk"
-    DRIVER = "driver"
+    FAULT_POINTS = "fault points"
 
 
 class Kind(enum.StrEnum):
@@ -52,6 +52,7 @@ class Kind(enum.StrEnum):
     SLOW_DRIVER = "driver slow"
     FAILING_DRIVER = "driver failing"
     CRASH_SCHEDULER = "scheduler crashed at a fault point"
+    CRASH_EXECUTORS = "executors crashed at a fault point"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ NATURES = {
     Kind.CUT_LINK: Nature(Target.LINK, 0.5, 4.0, 4),
     Kind.FILL_LEDGER_DISK: Nature(Target.LEDGER_DISK, 0.5, 3.0),
     Kind.FILL_PLATFORM_DISK: Nature(Target.PLATFORM_DISK, 0.5, 3.0),
-    Kind.SLOW_DRIVER: Nature(Target.DRIVER, 1.0, 4.0),
-    Kind.FAILING_DRIVER: Nature(Target.DRIVER, 1.0, 4.0),
-    Kind.CRASH_SCHEDULER: Nature(Target.DRIVER, 1.0, 3.0),
+    Kind.SLOW_DRIVER: Nature(Target.FAULT_POINTS, 1.0, 4.0),
+    Kind.FAILING_DRIVER: Nature(Target.FAULT_POINTS, 1.0, 4.0),
+    Kind.CRASH_SCHEDULER: Nature(Target.FAULT_POINTS, 1.0, 3.0),
+    Kind.CRASH_EXECUTORS: Nature(Target.FAULT_POINTS, 1.0, 3.0),
 }
 
 
