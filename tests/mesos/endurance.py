@@ -179,6 +179,7 @@ class Worn:
         with self._framework.holding(self.ledger.known_as[0]) as held:
             if held:
                 self.provider.stop()
+                assert self.provider.wait_for_state(ProviderState.STOPPED, CONVERGE_SECONDS)
         if held:
             self._begin()
 

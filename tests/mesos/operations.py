@@ -18,6 +18,7 @@ from .framework import Framework
 
 ROLE = "test"
 _HOLD_SECONDS = 5.0
+_NO_MORE_SECONDS = 0.5
 
 
 def reserve(disk: Json, size: float) -> Json:
@@ -126,6 +127,7 @@ class BusyFramework(OperationFramework):
         self._working = threading.Event()
         self._over = threading.Event()
         self._held: Counter[str] = Counter()
+        self._using = ""
         self._asked: dict[str, tuple[str, str]] = {}
         self._count = 0
         super().__init__(master, acknowledge=lambda status: self._chance.random() < 0.8)
@@ -172,7 +174,11 @@ class BusyFramework(OperationFramework):
         """
         with self._news:
             self._held[agent_id] += 1
+            self._news.wait_for(lambda: self._using != agent_id, _HOLD_SECONDS)
             found = self._news.wait_for(lambda: self._offers_of(agent_id), _HOLD_SECONDS)
+            # An agent's resources may come in several offers; when no more come, none is left to be offered.
+            while self._news.wait_for(lambda: self._offers_of(agent_id) != found, _NO_MORE_SECONDS):  # noqa: B023
+                found = self._offers_of(agent_id)
         try:
             yield bool(found)
             with self._news:
@@ -187,17 +193,23 @@ class BusyFramework(OperationFramework):
 
     def _work(self) -> None:
         while not self._over.is_set():
-            for offer in self._usable():
+            if (offer := self._next_usable()) is not None:
                 operations = [*self._operations(offer)] if self._working.is_set() else []
                 self.accept(offer, *operations)
+            with self._news:
+                self._using = ""
+                self._news.notify_all()
 
-    def _usable(self) -> list[Json]:
+    def _next_usable(self) -> Json | None:
         def free() -> list[str]:
             return [number for number, offer in self._offers.items() if not self._held[offer["agent_id"]["value"]]]
 
         with self._news:
-            self._news.wait_for(free, 0.1)
-            return [self._offers.pop(number) for number in free()]
+            if not self._news.wait_for(free, 0.1):
+                return None
+            offer: Json = self._offers.pop(free()[0])
+            self._using = offer["agent_id"]["value"]
+            return offer
 
     def _operations(self, offer: Json) -> Iterator[Json]:
         for disk in offer["resources"]:
