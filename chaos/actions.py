@@ -72,10 +72,12 @@ def _stop_node(stage: Stage, fault: Fault) -> Iterator[None]:
 
 @contextmanager
 def _wipe_agent(stage: Stage, fault: Fault) -> Iterator[None]:
-    """Executors and tasks go on, and the agent that comes back does not know them."""
+    """Polly's executor goes on, and the agent that comes back does not know it."""
     agent = stage.cluster.agent(fault.target)
     with stage.away(fault.target):
         agent.kill()
+        # their sandboxes go, with the volumes that are mounted there: what they wrote next would be on no volume
+        stage.kill_tasks(fault.target)
         agent.wipe()
         yield
         agent.launch()

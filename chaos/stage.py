@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ CAPACITY_MB = 384
 
 _LEDGER_MB = 64
 _SPARE_MB = 128
+_KILL_SECONDS = 10.0
 _MESOS = {
     "MESOS_ALLOCATION_INTERVAL": "100ms",
     "MESOS_OFFER_TIMEOUT": "5secs",
@@ -186,6 +188,19 @@ class Stage:
         """Whether the campaign itself keeps it from running."""
         with self._guard:
             return self._away[name] > 0
+
+    def kill_tasks(self, agent: str) -> None:
+        """End all that runs below an agent but Polly's executor.
+
+        :raises LocalMesosError: something did not end in time
+        """
+        deadline = time.monotonic() + _KILL_SECONDS
+        while tasks := set(self.cluster.agent(agent).processes()) - set(self.executors(agent)):
+            if time.monotonic() > deadline:
+                raise LocalMesosError(f"the processes {sorted(tasks)} of {agent} did not end")
+            for pid in tasks:
+                _send(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
     def release_devices(self, host: str) -> None:
         """Let go of the loop devices that a host without power had bound and had not mounted yet.
