@@ -25,6 +25,7 @@ from polly_mesos.errors import PollyError
 
 _DOCS = Path(__file__).parent.parent / "docs" / "chaos.md"
 _VIOLATED, _FAILED = 1, 3
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -37,7 +38,8 @@ def main() -> int:
     )
     for noisy in ("httpx", "httpcore", "alembic", "kazoo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     kinds = {Kind[name] for name in arguments.kinds} if arguments.kinds else None
     campaign = Campaign(directory, arguments.seed, kinds=kinds, tell=console.print)
     console.print(f"seed {arguments.seed}; everything is in {directory}")
@@ -85,6 +87,9 @@ def _directory(wanted: Path | None) -> Path:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the campaign; what it has started is ended too, and that is not to be interrupted."""
+    for known in _ENDING:
+        signal.signal(known, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
