@@ -230,6 +230,9 @@ class VolumeController:
     def _delete(self, volume: Volume) -> None:
         # Without a platform id the creation may still have happened without our hearing of it.
         platform_id = volume.platform_id or self._find_unheard(volume)
+        if platform_id and not volume.platform_id:
+            # A repeat must not look for it again: by then it may be gone, and its token used up.
+            self._ledger.volume_created(volume.id, platform_id)
         if platform_id:
             self._journaled(
                 "volume.delete",

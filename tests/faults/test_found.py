@@ -20,9 +20,14 @@ def it_takes_long(world: World) -> None:
     world.platform.create_steps = 1000
 
 
-@pytest.mark.parametrize("trouble", [the_answer_is_lost, it_takes_long])
+def the_call_fails(world: World) -> None:
+    world.platform.inject("create", Fault(before=ZeroDivisionError("a mistake in a driver")))
+
+
+@pytest.mark.parametrize("trouble", [the_answer_is_lost, it_takes_long, the_call_fails])
+@pytest.mark.parametrize("deleting", [Fault(), Fault(after=PlatformUnavailable("no answer", outcome_unknown=True))])
 def test_a_volume_that_is_given_up_before_it_was_heard_of_is_deleted_though_it_is_not_listed(
-    trouble: Callable[[World], None],
+    trouble: Callable[[World], None], deleting: Fault
 ) -> None:
     # With this seed the first volume is listed only some steps after it was made.
     world = World(list_lag=6, seed=2)
@@ -33,8 +38,10 @@ def test_a_volume_that_is_given_up_before_it_was_heard_of_is_deleted_though_it_i
         trouble(world)
         for volume in list(world.scheduler.looks):
             world.step(volume)
-        assert len(world.platform.volumes()) == 1
         host.apply(destroy(next(disk for disk in world.offered(host) if is_volume(disk))))
+        world.platform.inject("delete", deleting)
+        for _ in range(3):
+            world.go_on()
         world.come_to_rest()
         world.check_at_rest()
         assert world.platform.volumes() == ()
