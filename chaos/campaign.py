@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -105,7 +105,11 @@ class _Rounds:
             # whatever happens, the last faults are healed before the pool waits for its threads
             last = threading.Event()
             stack.callback(last.set)
-            running = {pool.submit(self._cause, fault, begun, last): fault for fault in drawn.faults}
+            healed = {fault: threading.Event() for fault in drawn.faults}
+            running = {
+                pool.submit(self._cause, fault, begun, last, healed, list(drawn.faults[:number])): fault
+                for number, fault in enumerate(drawn.faults)
+            }
             lasting = {future: fault for future, fault in running.items() if fault.outlasts_round}
             self._await({future: fault for future, fault in running.items() if future not in lasting}, where)
             served, rested = self._judge(where, len(AGENTS) - len(lasting))
@@ -124,17 +128,33 @@ class _Rounds:
             f" {rested:.1f} s, took {took:.1f} s  [{names}]"
         )
 
-    def _cause(self, fault: Fault, begun: float, last: threading.Event) -> None:
-        """Cause a fault at its time, and heal it."""
-        if self._abandoned.wait(begun + fault.at - time.monotonic()):
-            return
-        log.info("%s", fault)
-        with ACTIONS[fault.kind](self._stage, fault):
-            if fault.outlasts_round:
-                last.wait()
-            else:
-                self._abandoned.wait(fault.lasts)
-        log.info("healed: %s", fault)
+    def _cause(
+        self,
+        fault: Fault,
+        begun: float,
+        last: threading.Event,
+        healed: Mapping[Fault, threading.Event],
+        earlier: Sequence[Fault],
+    ) -> None:
+        """Cause a fault at its time, and heal it.
+
+        :param earlier: those that begin before it; on a slow machine, what they happen to can still be on its way back
+        """
+        try:
+            if self._abandoned.wait(begun + fault.at - time.monotonic()):
+                return
+            for other in earlier:
+                if fault.shares(other):
+                    healed[other].wait()
+            log.info("%s", fault)
+            with ACTIONS[fault.kind](self._stage, fault):
+                if fault.outlasts_round:
+                    last.wait()
+                else:
+                    self._abandoned.wait(fault.lasts)
+            log.info("healed: %s", fault)
+        finally:
+            healed[fault].set()
 
     def _await(self, running: Mapping[Future[None], Fault], where: str) -> None:
         """Until the faults are healed."""

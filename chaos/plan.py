@@ -126,7 +126,11 @@ class Fault:
     def disturbs(self, other: Fault) -> bool:
         """Whether the two happen to the same thing at the same time, so that healing one would undo the other."""
         together = self.at < other.ends + _APART and other.at < self.ends + _APART
-        return together and bool(self._touches() & other._touches())
+        return together and self.shares(other)
+
+    def shares(self, other: Fault) -> bool:
+        """Whether the two happen to the same thing."""
+        return bool(self._touches() & other._touches())
 
     def _touches(self) -> frozenset[str]:
         sort = NATURES[self.kind].target
