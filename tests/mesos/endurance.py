@@ -1,8 +1,7 @@
 """Wears a real Mesos out: providers that come and go, and frameworks that never wait for anybody.
 
-Built on the provider client alone, with a ledger in memory, so that a disturbance takes seconds. Each provider is
-disturbed by a thread of its own, each in its own seeded order; what their threads and Mesos make of the order of all
-together is chance.
+Built on the provider client alone, with a ledger in memory, so that a disturbance takes seconds. What is done
+to each provider follows from the seed; what threads and Mesos make of the order of all together is chance.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -33,9 +33,10 @@ from .operations import BusyFramework
 
 TYPE = "org.polly.mesos"
 POOL_MB = 200
-SETTLE = 0.3
+SETTLE = 1.5
 CONVERGE_SECONDS = 90.0
-REST_SECONDS = 5.0
+REST_SECONDS = 0.7
+BURST_SECONDS = 0.6
 FATAL = re.compile(r"^F\d{4} .*|.*Check failed.*|.*\*\*\* Aborted.*|.*\*\*\* SIG.*", re.MULTILINE)
 
 
@@ -131,8 +132,7 @@ def _bare(info: Json) -> Json:
 class Worn:
     """One provider on one agent, and what is done to it."""
 
-    def __init__(self, agent: LocalAgent, framework: BusyFramework, directory: Path, seed: int) -> None:
-        self._framework = framework
+    def __init__(self, agent: LocalAgent, directory: Path, seed: int) -> None:
         self.chance = random.Random(seed)
         self.name = f"worn-{seed}"
         self.local = agent
@@ -145,28 +145,12 @@ class Worn:
         agent_id, provider_id = self.ledger.known_as
         identity = ProviderIdentity(TYPE, self.name, id=provider_id, agent_id=agent_id)
         made = ResourceProvider(
-            self.client, self.ledger, identity, lock_path=self._lock_path, settle=SETTLE, minimum_interval=SETTLE
+            self.client, self.ledger, identity, lock_path=self._lock_path, settle=SETTLE, minimum_interval=0.1
         )
         self.provider = made
-        self._send = made._transport.call
-        made._transport.call = self._call  # type: ignore[method-assign]
         self.desire()
         made.start()
         return made
-
-    def _call(self, call: steps.Call) -> None:
-        if call.body["type"] == "UPDATE_STATE" and self.known_totals():
-            with self._framework.holding(self.ledger.known_as[0]):
-                self._send(call)
-        else:
-            self._send(call)
-
-    def known_totals(self) -> Sequence[Json]:
-        """What the agent has of the provider, empty where it cannot be asked."""
-        try:
-            return [one for found in self.client.resource_providers() for one in found.resources]
-        except MesosError:
-            return ()
 
     def desire(self) -> None:
         """What a new assignment does."""
@@ -176,48 +160,43 @@ class Worn:
 
     def start_anew(self) -> None:
         """As a new executor process does, with operations in flight and statuses that nobody acknowledged."""
-        with self._framework.holding(self.ledger.known_as[0]) as held:
-            if held:
-                self.provider.stop()
-                assert self.provider.wait_for_state(ProviderState.STOPPED, CONVERGE_SECONDS)
-        if held:
-            self._begin()
+        self.provider.stop()
+        assert self.provider.wait_for_state(ProviderState.STOPPED, CONVERGE_SECONDS)
+        self._begin()
 
     def cut(self) -> None:
         """As a network does."""
-        with self._framework.holding(self.ledger.known_as[0]) as held:
-            if held and self._comes_to_rest():
-                self.provider._transport._present.close()
-
-    def _comes_to_rest(self) -> bool:
-        """Whether no operation came and no status was sent for a second, as nothing new is asked for now."""
-        machine, deadline = self.provider._machine, time.monotonic() + REST_SECONDS
-        while time.monotonic() < deadline:
-            if time.monotonic() - max(machine._operation_at, machine._status_at) > 1.0:
-                return True
-            time.sleep(0.05)
-        return False
+        self.provider._transport._present.close()
 
     def resize(self) -> None:
         self.ledger.resize()
         self.desire()
 
-    def lose_the_ledger(self) -> None:
-        """As a scheduler half that is restarted does."""
-        self.ledger.away.set()
-        time.sleep(self.chance.uniform(0.0, 0.5))
-        self.ledger.away.clear()
-        self.desire()
+    def kill_the_agent(self) -> None:
+        """And start it with its state."""
+        self.local.kill()
+        self.local.start()
 
     def disturb(self) -> str:
-        """One cycle; returns what it was."""
-        todo: Sequence[Callable[[], None]] = (self.start_anew, self.cut, self.resize, self.lose_the_ledger)
-        (done,) = self.chance.choices(todo, weights=(4, 3, 4, 1))
+        """One cycle; returns what it was. What the ledger did not judge before is in flight meanwhile."""
+        todo: Sequence[Callable[[], None]] = (self.start_anew, self.cut, self.resize, self.kill_the_agent)
+        (done,) = self.chance.choices(todo, weights=(8, 6, 6, 1))
         done()
-        time.sleep(self.chance.uniform(0.0, 0.4))
-        if self.chance.random() < 0.7:
-            self.provider.wait_for_state(ProviderState.READY, 30.0)
+        time.sleep(self.chance.uniform(0.0, 0.2))
+        self.ledger.away.clear()
         return done.__name__
+
+    @property
+    def rests(self) -> bool:
+        """Whether no operation came and no status was sent for a while."""
+        machine = self.provider._machine
+        return time.monotonic() - max(machine._operation_at, machine._status_at) > REST_SECONDS
+
+    @property
+    def told(self) -> bool:
+        """Whether the agent has the totals that it is to have, or cannot get them while the ledger is away."""
+        machine = self.provider._machine
+        return self.provider.state is ProviderState.READY and machine._update_due() == steps.NEVER
 
     def difference(self) -> str:
         """How the agent's view differs from the ledger's, empty where it does not."""
@@ -240,9 +219,10 @@ class Worn:
 class Endurance:
     """A cluster, a provider on each agent, and a framework; :meth:`run` disturbs them, and they must come through it.
 
-    Streams and agents are ended, and totals replaced, while the framework holds the agent's offer. Mesos 1.11 has
-    windows of about a millisecond each in which an operation on its way aborts a process, and which no provider can
-    close: it does not know of offers, and may be killed at any moment. So they are not what is tried here:
+    The framework works in bursts that are shorter than the providers' ``settle``, and rests while they are disturbed:
+    what is in flight then are operations that are not judged and statuses that are not acknowledged, not messages
+    between master and agent. Mesos 1.11 has windows of about a millisecond each in which such a message aborts a
+    process, and which no provider can close: it does not know of offers, and may be killed at any moment.
 
     - An operation, or the acknowledgement of one's status, that reaches the agent between the end of its provider's
       stream and the master's learning of that aborts the agent (``CHECK_NOTNULL`` in Slave::addOperation and
@@ -259,56 +239,43 @@ class Endurance:
         self._cluster = cluster
         self._framework = framework
         self._chance = random.Random(seed)
-        self.worn = [
-            Worn(agent, framework, directory, seed * 1000 + number) for number, agent in enumerate(cluster.agents)
-        ]
+        self.worn = [Worn(agent, directory, seed * 1000 + number) for number, agent in enumerate(cluster.agents)]
         self.done: Counter[str] = Counter()
-        self._guard = threading.Lock()
-        self._failures: list[BaseException] = []
         self._processes = self._seen()
+
+    @property
+    def cycles(self) -> int:
+        """Disturbances so far."""
+        return sum(self.done.values())
 
     def run(self, cycles: int) -> None:
         """Disturb so often in all; raises where Mesos did not come through it."""
-        goal = self.done_in_all + cycles
-        self._framework.resume()
-        threads = [threading.Thread(target=self._disturb, args=(one, goal), daemon=True) for one in self.worn]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            self.check()
-            if self._chance.random() < 0.02:
-                self._restart(self._chance.choice(self.worn))
-            time.sleep(0.1)
-        assert not self._failures, self._failures
-        self._framework.pause()
+        goal = self.cycles + cycles
+        with ThreadPoolExecutor(len(self.worn)) as pool:
+            while self.cycles < goal:
+                self._burst()
+                self.done.update(pool.map(Worn.disturb, self.worn))
+                self._processes = self._seen()
+                self._await(lambda: all(one.told for one in self.worn), "totals that the agents have")
         self.converge()
 
-    @property
-    def done_in_all(self) -> int:
-        with self._guard:
-            return sum(self.done.values())
+    def _burst(self) -> None:
+        self._framework.resume()
+        time.sleep(self._chance.uniform(0.2, BURST_SECONDS))
+        for one in self._chance.sample(self.worn, len(self.worn) // 2):
+            one.ledger.away.set()
+        time.sleep(self._chance.uniform(0.0, BURST_SECONDS))
+        self._framework.pause()
+        self._await(lambda: all(one.rests for one in self.worn), "rest after a burst")
+        self._await(lambda: self._framework.offers_rest(REST_SECONDS), "all offers to be held")
 
-    def _disturb(self, worn: Worn, goal: int) -> None:
-        try:
-            while self.done_in_all < goal and not self._failures:
-                name = worn.disturb()
-                with self._guard:
-                    self.done[name] += 1
-        except BaseException as error:
-            self._failures.append(error)
-
-    def _restart(self, worn: Worn) -> None:
-        """SIGKILL to an agent, then start it with its state."""
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + CONVERGE_SECONDS
+        while not condition():
+            self.check()
+            assert time.monotonic() < deadline, f"no {what}: {[(one.name, one.provider.state) for one in self.worn]}"
+            time.sleep(0.02)
         self.check()
-        with self._framework.holding(worn.ledger.known_as[0]) as held:
-            if not held:
-                return
-            worn.local.kill()
-            worn.local.start()
-            worn.provider.wait_for_state(ProviderState.READY, 30.0)
-        self._processes = self._seen()
-        with self._guard:
-            self.done["agent restart"] += 1
 
     def _seen(self) -> object:
         record = load(self._cluster.layout.record)

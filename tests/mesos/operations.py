@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -17,8 +15,6 @@ from polly_mesos.model import Json
 from .framework import Framework
 
 ROLE = "test"
-_HOLD_SECONDS = 5.0
-_NO_MORE_SECONDS = 0.5
 
 
 def reserve(disk: Json, size: float) -> Json:
@@ -124,10 +120,7 @@ class BusyFramework(OperationFramework):
 
     def __init__(self, master: str, seed: int) -> None:
         self._chance = random.Random(seed)
-        self._working = threading.Event()
-        self._over = threading.Event()
-        self._held: Counter[str] = Counter()
-        self._using = ""
+        self._working = self._using = self._over = False
         self._asked: dict[str, tuple[str, str]] = {}
         self._count = 0
         super().__init__(master, acknowledge=lambda status: self._chance.random() < 0.8)
@@ -141,7 +134,9 @@ class BusyFramework(OperationFramework):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
         self._worker.join(30)
         if error is not None:
             self.leave()  # the master may have died, which is told better than that it cannot be reached
@@ -149,11 +144,21 @@ class BusyFramework(OperationFramework):
 
     def resume(self) -> None:
         """Begin, or go on."""
-        self._working.set()
+        with self._news:
+            self._working = True
+            self._news.notify_all()
 
     def pause(self) -> None:
-        """Only decline, from when this returns."""
-        self._working.clear()
+        """Hold what is offered and use nothing of it, from when this returns."""
+        with self._news:
+            self._working = False
+            self._news.wait_for(lambda: not self._using)
+
+    def offers_rest(self, seconds: float) -> bool:
+        """Whether no offer came and none went for so long: all there is to be offered is held."""
+        with self._news:
+            held = set(self._offers)
+            return not self._news.wait_for(lambda: set(self._offers) != held, seconds)
 
     @property
     def unanswered(self) -> list[str]:
@@ -166,50 +171,18 @@ class BusyFramework(OperationFramework):
         for operation in self.unanswered:
             self.reconcile(operation, *self._asked[operation])
 
-    @contextmanager
-    def holding(self, agent_id: str) -> Iterator[bool]:
-        """Hold the agent's whole offer and use nothing of it; gives False where none came in time.
-
-        In the end the offer has been rescinded, as it is when a provider or an agent leaves, or is used after all.
-        """
-        with self._news:
-            self._held[agent_id] += 1
-            self._news.wait_for(lambda: self._using != agent_id, _HOLD_SECONDS)
-            found = self._news.wait_for(lambda: self._offers_of(agent_id), _HOLD_SECONDS)
-            # An agent's resources may come in several offers; when no more come, none is left to be offered.
-            while self._news.wait_for(lambda: self._offers_of(agent_id) != found, _NO_MORE_SECONDS):  # noqa: B023
-                found = self._offers_of(agent_id)
-        try:
-            yield bool(found)
-            with self._news:
-                self._news.wait_for(lambda: not found & self._offers_of(agent_id), _HOLD_SECONDS)
-        finally:
-            with self._news:
-                self._held[agent_id] -= 1
-                self._news.notify_all()
-
-    def _offers_of(self, agent_id: str) -> set[str]:
-        return {number for number, offer in self._offers.items() if offer["agent_id"]["value"] == agent_id}
-
     def _work(self) -> None:
-        while not self._over.is_set():
-            if (offer := self._next_usable()) is not None:
-                operations = [*self._operations(offer)] if self._working.is_set() else []
-                self.accept(offer, *operations)
+        while (offer := self._next()) is not None:
+            self.accept(offer, *self._operations(offer))
             with self._news:
-                self._using = ""
+                self._using = False
                 self._news.notify_all()
 
-    def _next_usable(self) -> Json | None:
-        def free() -> list[str]:
-            return [number for number, offer in self._offers.items() if not self._held[offer["agent_id"]["value"]]]
-
+    def _next(self) -> Json | None:
         with self._news:
-            if not self._news.wait_for(free, 0.1):
-                return None
-            offer: Json = self._offers.pop(free()[0])
-            self._using = offer["agent_id"]["value"]
-            return offer
+            self._news.wait_for(lambda: self._over or (self._working and self._offers))
+            self._using = not self._over
+            return None if self._over else self._offers.popitem()[1]
 
     def _operations(self, offer: Json) -> Iterator[Json]:
         for disk in offer["resources"]:

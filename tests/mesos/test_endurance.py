@@ -1,10 +1,11 @@
 """Polly never takes down an agent or a master, whatever it and its frameworks are in the middle of.
 
-The providers of four agents are disturbed again and again: started anew under the same id, their streams cut, their
-totals changed, their ledger taken away; agents are killed and started; and all the while a framework reserves,
-unreserves, creates, destroys and launches on every disk that it is offered, and leaves every fifth status
-unacknowledged. Then agents and ledgers must agree, every operation must have its outcome, and no process of Mesos may
-have ended by itself.
+The providers of several agents are disturbed again and again, all at once: started anew under the same id, their
+streams cut, their totals changed, their agents killed and started. Before each time a framework reserves, unreserves,
+creates, destroys and launches on every disk that it is offered, half of the ledgers go away in the middle of it, and
+every fifth status is left unacknowledged. In the end agents and ledgers must agree, every operation must have its
+outcome, and no process of Mesos may have ended by itself. What is left out, and why, stands at
+:class:`tests.mesos.endurance.Endurance`.
 
 The tests do a few cycles. Thousands are done, and their sums printed, by::
 
@@ -27,12 +28,12 @@ _ROUND = 100
 
 @pytest.mark.mesos
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_mesos_comes_through_every_disturbance(mesos: Mesos) -> None:
     with endurance(seed=11) as made:
-        made.run(30)
+        made.run(12)
         assert made.counts["SUBSCRIBED"] > len(made.worn), "nothing was disturbed"
         assert made.counts["OPERATION_FINISHED"] > 0
-        assert made.counts["OPERATION_FAILED"] > 0
 
 
 @click.command()
@@ -44,9 +45,9 @@ def main(cycles: int, seed: int, agents: int) -> None:
     ensure_mesos()
     begun = time.monotonic()
     with endurance(seed=seed, agents=agents) as made:
-        while made.done_in_all < cycles:
-            made.run(min(_ROUND, cycles - made.done_in_all))
-            click.echo(f"{made.done_in_all} cycles, {time.monotonic() - begun:.0f} s, no process ended by itself")
+        while made.cycles < cycles:
+            made.run(min(_ROUND, cycles - made.cycles))
+            click.echo(f"{made.cycles} cycles, {time.monotonic() - begun:.0f} s, no process ended by itself")
         for name, count in sorted(made.counts.items()):
             click.echo(f"{name:20} {count}")
 
