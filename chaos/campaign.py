@@ -182,7 +182,7 @@ class _Rounds:
             self._violate(where, broken)
             self._outcome.leaked += sum(words.startswith("leaked") for words in broken)
         self._violate(where, [*self._watch.violations(), *self._workload.violations()])
-        self._outcome.aborts = self._watch.aborts
+        self._outcome.aborts, self._outcome.windows = self._watch.aborts, self._watch.windows
         return served, rested
 
     def _findings(self, *, all_there: bool) -> Iterator[str]:

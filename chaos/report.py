@@ -31,6 +31,7 @@ class Outcome:
     :param rests: seconds, one of each round: from the last healing until all is finished and all data was found
     :param leaked: images, loop devices and mounts that belong to no volume
     :param aborts: ends of an agent or the master that the campaign did not cause
+    :param windows: ends of an agent or the master in a window of Mesos' own, after the campaign killed an executor
     """
 
     seed: int
@@ -43,6 +44,7 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
     leaked: int = 0
     aborts: int = 0
+    windows: int = 0
     seconds: float = 0.0
     kept: Path | None = None
 
@@ -57,6 +59,7 @@ class Outcome:
             ("violations", str(len(self.violations))),
             ("volumes leaked", str(self.leaked)),
             ("aborts of an agent or the master", str(self.aborts)),
+            ("… in a window of Mesos' own (see above)", str(self.windows)),
             ("duration", f"{self.seconds / 60:.1f} min"),
         ]
         return rows

@@ -20,6 +20,12 @@ _EVERY = 0.25
 _LOST_LEADERSHIP = "Lost leadership"
 _ABORT = re.compile(r"^F\d{4} |Check failed|\*\*\* Aborted at|terminate called|ABORT: ", re.MULTILINE)
 """How libprocess and glog begin their last words."""
+_WINDOWS = re.compile(
+    r"slave\.cpp:(9131|9262)\] Check failed: 'resourceProvider' Must be non NULL"
+    r"|master\.cpp:11687\] Check failed: .*resourceProviders\.contains"
+)
+"""Last words of Mesos 1.11 where a provider's process dies while an operation, the acknowledgement of one's status, or an
+offer with its disks is on the way. Whoever kills the process opens these windows, and a dead provider cannot close them."""
 
 
 class Watch:
@@ -32,6 +38,7 @@ class Watch:
         self._dead: set[str] = set()
         self._read: dict[str, int] = {}
         self.aborts = 0
+        self.windows = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -72,6 +79,11 @@ class Watch:
                     # What Mesos' master does when ZooKeeper has missed it for too long; an init system starts it again.
                     node.launch()
                     continue
+                if _WINDOWS.search(_end_of(node.log)):
+                    log.warning("%s ended in a window of Mesos' own and is started again", name)
+                    self.windows += 1
+                    node.launch()
+                    continue
                 self._dead.add(name)
                 self._abort(f"{name} ended by itself; its log is {node.log}")
 
@@ -97,9 +109,11 @@ class Watch:
 
     def _read_logs(self) -> None:
         for name, new in self._new_lines().items():
-            for line in new.splitlines():
-                if _ABORT.search(line):
-                    self._abort(f"{name} aborted: {line[:500]}")
+            self._add_aborts(name, new)
+
+    def _add_aborts(self, name: str, text: str) -> None:
+        for line in unexplained(text):
+            self._abort(f"{name} aborted: {line[:500]}")
 
     def _new_lines(self) -> Mapping[str, str]:
         found = {}
@@ -120,5 +134,14 @@ class Watch:
             self._found[words] = None
 
 
+def unexplained(text: str) -> list[str]:
+    """The lines of a log that tell of an abort, without those of Mesos' own windows."""
+    found = [line for line in text.splitlines() if _ABORT.search(line) and not _WINDOWS.search(line)]
+    if _WINDOWS.search(text):
+        # glog's handler of the signal that follows its own words
+        found = [line for line in found if "*** Aborted at" not in line]
+    return found
+
+
 def _end_of(log: Path) -> str:
-    return log.read_text(errors="replace")[-2000:]
+    return log.read_text(errors="replace")[-20_000:]
