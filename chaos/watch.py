@@ -24,8 +24,8 @@ _WINDOWS = re.compile(
     r"slave\.cpp:(9131|9262)\] Check failed: 'resourceProvider' Must be non NULL"
     r"|master\.cpp:11687\] Check failed: .*resourceProviders\.contains"
 )
-"""Last words of Mesos 1.11 where a provider's process dies while an operation, the acknowledgement of one's status, or an
-offer with its disks is on the way. Whoever kills the process opens these windows, and a dead provider cannot close them."""
+"""Last words of Mesos 1.11 where a provider's process dies while an operation, the acknowledgement of one's status, or
+an offer with its disks is on the way. Killing the process opens these windows; a dead provider cannot close them."""
 
 
 class Watch:

@@ -7,9 +7,7 @@ import pytest
 from chaos.watch import unexplained
 
 WINDOW = "F1120 21:15:06.522560 18140 slave.cpp:9262] Check failed: 'resourceProvider' Must be non NULL "
-OTHER = (
-    "F1120 21:15:06.522560 18140 slave.cpp:9371] CHECK_SOME(totalResources.apply(conversions)): disk is not contained"
-)
+OTHER = "F1120 21:15:06.522560 18140 slave.cpp:9371] CHECK_SOME(totalResources.apply(conversions)): no such disk"
 
 
 @pytest.mark.parametrize(
