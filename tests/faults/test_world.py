@@ -223,6 +223,6 @@ def test_the_world_survives_everything() -> None:
     run_state_machine_as_test(
         WorldMachine,
         settings=settings(
-            max_examples=20, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -148,6 +148,7 @@ class World:
         self.owned: dict[str, str] = {}
         """Volume -> operation by which a framework made it, and has not destroyed it since."""
         self._doomed: dict[str, str] = {}
+        self._destroyed: set[str] = set()
         self.violations: list[str] = []
         self.crashes = 0
         self.armed = ""
@@ -284,17 +285,22 @@ class World:
             (disk,) = application.info["destroy"]["volumes"]
             name = disk["disk"]["persistence"]["id"]
             volume = self.scheduler.ledger.find_volume(host.agent, owner_of(disk), name)
-            if volume is not None and self.owned.pop(volume.id, ""):
+            if volume is not None:
+                self.owned.pop(volume.id, "")
                 self._doomed[application.id] = volume.id
 
     def judged(self, application: Application, verdict: Verdict) -> None:
         """A framework has the outcome of its operation."""
         doomed = self._doomed.pop(application.id, "")
-        if verdict.state == "OPERATION_FINISHED":
-            if application.info["type"] == "CREATE":
-                for volume in self.scheduler.ledger.operation(application.id).outcome["volumes"]:
+        finished = verdict.state == "OPERATION_FINISHED"
+        if finished and application.info["type"] == "CREATE":
+            for volume in self.scheduler.ledger.operation(application.id).outcome["volumes"]:
+                # The answer may come late, when the volume was offered elsewhere and destroyed there.
+                if volume not in self._destroyed and volume not in self._doomed.values():
                     self.owned[volume] = application.id
-        elif doomed:
+        elif finished and doomed:
+            self._destroyed.add(doomed)
+        elif doomed and doomed not in self._destroyed and doomed not in self._doomed.values():
             self.owned[doomed] = application.id
 
     def task_reads(self, mount: Mount) -> None:
