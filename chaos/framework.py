@@ -84,6 +84,7 @@ class Framework:
         self._round = 0
         self._numbers: Counter[str] = Counter()
         self._tasks: dict[str, _Task] = {}
+        self._unreachable: set[str] = set()
         self._creating: dict[str, str] = {}
         self._reconciled = 0.0
         self._driver: Driver | None = None
@@ -129,6 +130,9 @@ class Framework:
         """What is not finished yet, in words."""
         with self._lock:
             for name, task in self._tasks.items():
+                if name in self._unreachable and not any(volume.stage is Stage.REAL for volume in task.volumes):
+                    # Its host is away and nothing on it was ever acknowledged: there is nobody to tell how it ended.
+                    continue
                 yield f"task {name} has not ended on {', '.join(volume.id for volume in task.volumes)}"
             for volume in self.volumes.values():
                 self._judge_asked(volume)
@@ -180,6 +184,9 @@ class Framework:
         state = status["state"].removeprefix("TASK_")
         with self._lock:
             task = self._tasks.get(status["task_id"]["value"])
+            self._unreachable.discard(status["task_id"]["value"])
+            if task is not None and state == "UNREACHABLE":
+                self._unreachable.add(status["task_id"]["value"])
             if task is None or state not in _GONE:
                 return
             self._end_task(status["task_id"]["value"])

@@ -57,6 +57,14 @@ class Framework:
         self._thread.join(WAIT_SECONDS)
         self._client.close()
 
+    def rest(self) -> None:
+        """Want no offers from now on, and give back those that are held."""
+        self._call("SUPPRESS")
+        with self._news:
+            held, self._offers = list(self._offers.values()), {}
+        for offer in held:
+            self._call("DECLINE", {"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 3600}})
+
     def leave(self) -> None:
         """Expect the master's end: tear nothing down, and miss nothing."""
         self._ending = True

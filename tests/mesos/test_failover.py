@@ -57,7 +57,7 @@ def written(framework: Framework, name: str = "db#data#1", command: str = "sleep
         {"type": "CREATE", "create": {"volumes": [volume]}},
         task_on(offer, "writer", volume, f"echo precious > data/file && sync && {command}"),
     )
-    framework.wait_for("writer", "TASK_RUNNING" if command.startswith("sleep") else "TASK_FINISHED")
+    framework.wait_for("writer", "TASK_RUNNING" if "sleep" in command else "TASK_FINISHED")
     return volume, offer["agent_id"]["value"]
 
 

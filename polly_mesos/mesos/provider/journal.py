@@ -92,6 +92,14 @@ class Journal:
         while len(self._settled) > _REMEMBERED:
             self._settled.popitem(last=False)
 
+    def revive(self, identifier: UUID) -> Operation | None:
+        """The operation; one that was over is taken up again, without another word to the ledger. None if unknown."""
+        operation = self.get(identifier)
+        if operation is None and (operation := self.settled(identifier)) is not None:
+            operation.journaled = False
+            self.add(operation)
+        return operation
+
     def settled(self, operation: UUID) -> Operation | None:
         """An operation that is done with, if it is remembered."""
         return self._settled.get(operation)

@@ -1,18 +1,6 @@
 """Decides what a resource provider does: events in, actions out, no input or output, no clock.
 
-What aborts a Mesos agent or master, and what rules it out here (sources in Mesos 1.11):
-
-- A second stream with the id of one that lives, or whose end the agent has not digested yet: see :mod:`~.connection`.
-- A status before the first UPDATE_STATE of a stream (slave.cpp, apply): all calls wait for READY.
-- Operations in UPDATE_STATE that the master did not send, or of another provider (master.cpp, slave.cpp): only
-  terminal ones that came to us by an event or from the ledger, and whose resources are ours, are listed.
-- Totals without resources that an operation takes (slave.cpp, apply): totals are replaced only while no operation is
-  unanswered and none came for a while. A CREATE_DISK or DESTROY_DISK that was sent before the agent had the present
-  totals is dropped, as it would be applied to them only now.
-- Operations, and acknowledgements of statuses, that reach the agent just after the end of the stream (slave.cpp,
-  addOperation and removeOperation): we leave only when none came and no status was sent for a moment. Where the stream
-  breaks or the process is killed nothing rules this out.
-- UUIDs that are not 16 bytes, conversions that change the size: see :mod:`~.messages` and :mod:`~.journal`.
+What aborts a Mesos agent or master, and what rules it out here, stands in :mod:`polly_mesos.mesos.provider`.
 """
 
 from __future__ import annotations
@@ -373,11 +361,7 @@ class Machine:
 
     def _resend(self, identifier: UUID) -> bool:
         """Send the operation's status again if there is one; whether the operation is known."""
-        operation = self._journal.get(identifier)
-        if operation is None and (operation := self._journal.settled(identifier)) is not None:
-            operation.journaled = False
-            self._journal.add(operation)
-        if operation is not None:
+        if (operation := self._journal.revive(identifier)) is not None:
             operation.known_on = self._stream
             operation.sending.reset(self._now)
         return operation is not None
