@@ -131,6 +131,7 @@ def test_a_process_is_known_by_its_start_and_not_by_its_number_alone(tmp_path: P
 def test_what_carries_the_mark_is_killed_and_nothing_else(tmp_path: Path) -> None:
     marked, other, unmarked = sleeper(tmp_path, **{MARK: "a"}), sleeper(tmp_path, **{MARK: "ab"}), sleeper(tmp_path)
     kill_marked(f"{MARK}=a", tmp_path / "cluster")
+    marked.wait(seconds=10)
     assert (marked.alive(), other.alive(), unmarked.alive()) == (False, True, True)
     for process in (other, unmarked):
         process.end(signal.SIGKILL)
@@ -140,6 +141,7 @@ def test_what_has_its_sandbox_in_the_cluster_is_killed(tmp_path: Path) -> None:
     mine = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster" / "runs" / "1"))
     other = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster-2" / "runs" / "1"))
     kill_marked(f"{MARK}=a", tmp_path / "cluster")
+    marked.wait(seconds=10)
     assert (mine.alive(), other.alive()) == (False, True)
     other.end(signal.SIGKILL)
 
