@@ -141,7 +141,7 @@ def test_what_has_its_sandbox_in_the_cluster_is_killed(tmp_path: Path) -> None:
     mine = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster" / "runs" / "1"))
     other = sleeper(tmp_path, MESOS_DIRECTORY=str(tmp_path / "cluster-2" / "runs" / "1"))
     kill_marked(f"{MARK}=a", tmp_path / "cluster")
-    marked.wait(seconds=10)
+    mine.wait(seconds=10)
     assert (mine.alive(), other.alive()) == (False, True)
     other.end(signal.SIGKILL)
 
