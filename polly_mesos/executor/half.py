@@ -43,6 +43,9 @@ _SHORTEST_BETWEEN_REPORTS = 1.0
 class Provider(Protocol):
     """A resource provider on its agent: :class:`polly_mesos.mesos.provider.ResourceProvider`."""
 
+    failed: bool
+    """Whether it ended by itself, by a mistake, and a new one has to be made."""
+
     def start(self) -> None:
         """Subscribe, and stay subscribed."""
 
@@ -234,7 +237,7 @@ class _Service:
         watch = threading.Thread(target=self._usage.run, name="usage", daemon=True)
         feed = AssignmentFeed(self._client)
         try:
-            while not (stopping.is_set() or handler.renewal_needed):
+            while not (stopping.is_set() or handler.renewal_needed or self._provider.failed):
                 received = feed.next(_TICK_SECONDS)
                 if received is not None:
                     self._take(received)

@@ -221,8 +221,8 @@ class Endurance:
 
     The framework works in bursts that are shorter than the providers' ``settle``, and rests while they are disturbed:
     what is in flight then are operations that are not judged and statuses that are not acknowledged, not messages
-    between master and agent. Mesos 1.11 has windows of about a millisecond each in which such a message aborts a
-    process, and which no provider can close: it does not know of offers, and may be killed at any moment.
+    between master and agent. Mesos 1.11 has windows, mostly of a millisecond, once of seconds, in which such a message
+    aborts a process, and which no provider can close: it does not know of offers, and may be killed at any moment.
 
     - An operation, or the acknowledgement of one's status, that reaches the agent between the end of its provider's
       stream and the master's learning of that aborts the agent (``CHECK_NOTNULL`` in Slave::addOperation and

@@ -57,6 +57,8 @@ class ResourceProvider:
         self._changed = threading.Condition()
         self._state = ProviderState.IDLE
         self._identity = identity
+        self.failed = False
+        """Whether it ended by a mistake in Polly, so that a new one has to be made."""
         self._thread = threading.Thread(target=self._run, name="resource-provider", daemon=True)
 
     @property
@@ -113,6 +115,10 @@ class ResourceProvider:
             self._handle(steps.Start())
             while self._machine.state is not ProviderState.STOPPED:
                 self._handle(self._next_event())
+        except Exception:
+            log.exception("a mistake in Polly ended the resource provider; a new one has to be made")
+            self.failed = True
+            self._transport.abandon()
         finally:
             self._lock.release()
             self._show(ProviderState.STOPPED)

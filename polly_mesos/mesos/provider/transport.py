@@ -72,6 +72,10 @@ class Transport:
         if stream == self._present.number:
             self._present.close()
 
+    def abandon(self) -> None:
+        """End whatever stream there is."""
+        self._present.close()
+
     def call(self, call: steps.Call) -> None:
         """Send a call and wait until the agent has taken it."""
         present = self._present

@@ -428,6 +428,7 @@ class FakeProvider:
         self.handler = handler
         self.welcome = welcome
         self.agent = agent
+        self.failed = False
         self.desired: Sequence[Json] | None = None
         self.unacknowledged: Sequence[Verdict] = ()
         self.running = False

@@ -133,6 +133,14 @@ def test_stopping_closes_the_stream_and_leaves_mounts_alone(life: Life, host: Fa
     assert host.mounts
 
 
+def test_a_provider_that_a_mistake_has_ended_is_replaced_by_a_new_one(life: Life) -> None:
+    life.begin()
+    first = life.provider
+    first.failed = True
+    eventually(lambda: len(life.providers) > 1 and life.half.serving)
+    assert first.stopped
+
+
 def test_mounts_that_are_there_at_the_start_are_reported_and_kept(
     life: Life, scheduler: FakeScheduler, host: FakeHost, root: str
 ) -> None:

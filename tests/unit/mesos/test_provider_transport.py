@@ -95,3 +95,29 @@ def test_a_provider_whose_agent_is_away_can_be_stopped(tmp_path):
     provider.stop()
     assert provider.state is ProviderState.STOPPED
     assert Lock(tmp_path / "lock").try_acquire()
+
+
+class BrokenAgent:
+    """Answers nothing that could be expected."""
+
+    def agent_id(self):
+        return "agent"
+
+    def resource_providers(self):
+        return []
+
+    def subscribe_provider(self, call):
+        raise RuntimeError("no such thing")
+
+    call_provider_api = subscribe_provider
+
+
+def test_a_mistake_ends_the_provider_gives_the_lock_back_and_is_told(tmp_path, monkeypatch):
+    provider = ResourceProvider(BrokenAgent(), None, US, lock_path=tmp_path / "lock")
+    monkeypatch.setattr(provider, "_act", lambda action: BrokenAgent().subscribe_provider(action))
+    provider.start()
+    assert provider.wait_for_state(ProviderState.STOPPED, 10.0)
+    assert provider.failed
+    lock = Lock(tmp_path / "lock")
+    assert lock.try_acquire()
+    lock.release()
