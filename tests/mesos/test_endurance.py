@@ -7,13 +7,15 @@ every fifth status is left unacknowledged. In the end agents and ledgers must ag
 outcome, and no process of Mesos may have ended by itself. What is left out, and why, stands at
 :class:`tests.mesos.endurance.Endurance`.
 
-The tests do a few cycles. Thousands are done, and their sums printed, by::
+What it meets is chance, and some of it aborts Mesos whatever a provider does, so it is not among the tests that all
+run: with POLLY_ENDURANCE set, pytest does a few cycles. Thousands are done, and their sums printed, by::
 
     python -m tests.mesos.test_endurance --cycles 2000 --seed 1
 """
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
@@ -28,6 +30,7 @@ _ROUND = 100
 
 @pytest.mark.mesos
 @pytest.mark.slow
+@pytest.mark.skipif("POLLY_ENDURANCE" not in os.environ, reason="takes minutes and meets chance: set POLLY_ENDURANCE")
 @pytest.mark.timeout(300)
 def test_mesos_comes_through_every_disturbance(mesos: Mesos) -> None:
     with endurance(seed=11) as made:
