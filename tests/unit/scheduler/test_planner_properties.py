@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from polly_mesos.config import PlannerSettings
@@ -14,7 +14,7 @@ from polly_mesos.scheduler.planner import AgentSnapshot, PoolSnapshot, Snapshot,
 
 GIB = 1024 * MB
 DEFAULTS = PlannerSettings()
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 KINDS = [
     {"zones": {"fast": "", "slow": "east"}},
@@ -152,9 +152,15 @@ def test_at_rest_no_gigabyte_that_an_agent_could_use_is_idle(snapshot: Snapshot)
 @given(snapshots(), st.data())
 def test_a_freed_gigabyte_comes_back(snapshot: Snapshot, data: st.DataObject) -> None:
     snapshot = settled(snapshot)
-    pool = data.draw(st.sampled_from(list(snapshot.pools)))
-    assume(pool.committed >= GIB and any(agent.can_use(pool) for agent in snapshot.agents))
-    assume(unleased(snapshot, pool) + GIB >= pool.minimum_size + MB)
+    fitting = [
+        pool
+        for pool in snapshot.pools
+        if pool.committed >= GIB
+        and any(agent.can_use(pool) for agent in snapshot.agents)
+        and unleased(snapshot, pool) + GIB >= pool.minimum_size + MB
+    ]
+    assume(fitting)
+    pool = data.draw(st.sampled_from(fitting))
     before = leased(snapshot, pool)
     freed = replace(pool, committed=pool.committed - GIB)
     pools = [freed if other is pool else other for other in snapshot.pools]
