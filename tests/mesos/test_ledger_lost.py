@@ -114,15 +114,16 @@ def totals(polly: Polly, agents: LocalCluster) -> dict[str, set[str]]:
         answer = httpx.post(
             f"http://{agent.endpoint}/api/v1", json={"type": "GET_RESOURCE_PROVIDERS"}, trust_env=False, timeout=10
         ).json()
-        (provider,) = answer["get_resource_providers"]["resource_providers"]
-        resources = [normalise(resource) for resource in provider["total_resources"]]
-        identity = provider["resource_provider_info"]["id"]["value"]
-        found[f"{agent.endpoint} {identity}"] = {
-            # The order of labels means nothing to Mesos; owner_of sorts them.
-            canonical({**resource, "reservations": owner_of(resource)})
-            for resource in add(resources, [])
-            if resource.get("reservations")
-        }
+        # A provider that is just coming back is not there yet, or has not said what it has.
+        for provider in answer["get_resource_providers"].get("resource_providers", []):
+            resources = [normalise(resource) for resource in provider.get("total_resources", [])]
+            identity = provider["resource_provider_info"]["id"]["value"]
+            found[f"{agent.endpoint} {identity}"] = {
+                # The order of labels means nothing to Mesos; owner_of sorts them.
+                canonical({**resource, "reservations": owner_of(resource)})
+                for resource in add(resources, [])
+                if resource.get("reservations")
+            }
     return found
 
 
@@ -139,7 +140,7 @@ def test_a_ledger_that_is_lost_is_rebuilt_and_the_framework_has_its_volume_and_d
     two: LocalCluster, polly: Polly, framework: Framework
 ) -> None:
     agent = make(framework, "db")
-    wait_until(lambda: any(totals(polly, two).values()))
+    wait_until(lambda: len(found := totals(polly, two)) == len(two.agents) and any(found.values()))
     before, framework_id = totals(polly, two), polly.get("/health")["framework_id"]
     polly.kill()
     lose(polly)
@@ -151,7 +152,7 @@ def test_a_ledger_that_is_lost_is_rebuilt_and_the_framework_has_its_volume_and_d
     polly.start()
     polly.connected(2)
     read(framework, "db", "again")
-    assert totals(polly, two) == before
+    wait_until(lambda: totals(polly, two) == before)
     assert polly.get("/health")["framework_id"] == framework_id
     assert all(node.alive() for node in two.agents)
 
@@ -201,7 +202,6 @@ def test_a_copy_that_is_older_than_a_volume_is_restored_and_the_volume_is_found_
     polly.connected(2)
     read(framework, "first", "first-again")
     read(framework, "second", "second-again")
-    assert {disk for held in before.values() for disk in held} <= {
-        disk for held in totals(polly, two).values() for disk in held
-    }
+    known = {disk for held in before.values() for disk in held}
+    wait_until(lambda: known <= {disk for held in totals(polly, two).values() for disk in held})
     assert restored["epoch"] > taken["epoch"]
