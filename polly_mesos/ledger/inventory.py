@@ -144,7 +144,7 @@ class Inventory(Store):
             after = change(before)
             if after != before:
                 transaction.run(_CHANGE_AGENT, key=agent_id, **rows.from_agent(after))
-            if after.volume_root != before.volume_root:
+            if after.volume_root != before.volume_root or after.state is not before.state:
                 transaction.touch(agent_id)
             return after
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from polly_mesos.errors import StaleGeneration, VolumeInUse, WrongState
+from polly_mesos.errors import AgentUnreachable, StaleGeneration, VolumeInUse, WrongState
 from polly_mesos.ledger import rows, space, volumes
 from polly_mesos.ledger.store import Prepared, Store, Transaction
-from polly_mesos.ledger.tables import publications
+from polly_mesos.ledger.tables import agents, publications
 from polly_mesos.ledger.transitions import FORMAT, PUBLICATION, FormatEvent, PublicationEvent, VolumeEvent
-from polly_mesos.model import Json, Publication, Volume
+from polly_mesos.model import AgentState, Json, Publication, Volume
 
 _PUBLICATION = Prepared(select(publications).where(publications.c.volume == bindparam("key")))
 _ADD = Prepared(insert(publications))
@@ -21,6 +21,7 @@ _STORE = Prepared(
     .where(publications.c.volume == bindparam("key"))
     .values({column.name: bindparam(column.name) for column in publications.c if not column.primary_key})
 )
+_AGENT_STATE = Prepared(select(agents.c.state).where(agents.c.id == bindparam("agent")))
 _REMOVE = Prepared(delete(publications).where(publications.c.volume == bindparam("key")))
 
 GENERATIONS_OF_AN_EPOCH = 1 << 20
@@ -50,11 +51,13 @@ class Publications(Store):
 
         :param host: who the agent's host is to the platform
         :raises VolumeInUse: another agent has it, or it is just being detached
-        :raises WrongState: the volume failed, or is retained or deleted, or another agent advertises it
+        :raises WrongState: the volume failed, or is retained or deleted, or another agent advertises it, or the agent
+            is LOST or FENCED
+        :raises AgentUnreachable: the master does not reach the agent, whose host may be dead
         """
         with self._write() as transaction:
             volume, _ = volumes.step(transaction, volume_id, VolumeEvent.PUBLISH)
-            space.agent_must_exist(transaction, agent)
+            agent_state = _agent_state(transaction, agent)
             current = find(transaction, volume_id)
             if current is not None:
                 if current.agent != agent:
@@ -65,6 +68,7 @@ class Publications(Store):
                     f"volume {volume_id} is advertised by agent {volume.agent}, not by {agent}",
                     remedy="launch the task on the agent whose offer has the volume",
                 )
+            _must_be_there(agent, agent_state)
             generation = max(volume.generation, first_generation(self.epoch)) + 1
             volumes.store(transaction, replace(volume, generation=generation))
             state = PUBLICATION.kept(None, PublicationEvent.PUBLISH, f"publication of volume {volume_id}")
@@ -180,6 +184,28 @@ def remove(transaction: Transaction, publication: Publication) -> None:
     """The volume is on no host any more."""
     transaction.run(_REMOVE, key=publication.volume)
     transaction.touch(publication.agent)
+
+
+def _agent_state(transaction: Transaction, agent: str) -> AgentState:
+    row = transaction.one(_AGENT_STATE, agent=agent)
+    if row is None:
+        raise space.unknown_agent(agent)
+    return AgentState(row[0])
+
+
+def _must_be_there(agent: str, state: AgentState) -> None:
+    # Who fences a host takes what it has from it once; what it got later would stay with it for ever. A request that
+    # waits for its volume can outlive the host that made it.
+    if state is AgentState.UNREACHABLE:
+        raise AgentUnreachable(
+            f"agent {agent} is unreachable: its host may be dead, and gets nothing now",
+            remedy="wait until the master reaches it again, or fence it: polly agent fence",
+        )
+    if state in (AgentState.LOST, AgentState.FENCED):
+        raise WrongState(
+            f"agent {agent} is {state}: its host gets no volumes any more",
+            remedy="launch the task on the agent whose offer has the volume",
+        )
 
 
 def _name(publication: Publication) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from polly_mesos.agent_api import Progress, PublishAnswer, PublishRequest, PublishState, PublishTarget
-from polly_mesos.errors import InvalidRequest, PollyError, UnknownVolume, VolumeInUse
+from polly_mesos.errors import AgentUnreachable, InvalidRequest, PollyError, UnknownVolume, VolumeInUse
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.mesos.resources import volume_path
@@ -53,7 +53,7 @@ class Publications:
             return PublishTarget(volume.id, PublishState.REFUSED, reason=f"volume is {volume.state}: {volume.error}")
         try:
             publication = self._publication(volume, agent)
-        except VolumeInUse as error:
+        except (AgentUnreachable, VolumeInUse) as error:
             return PublishTarget(volume.id, PublishState.WAIT, reason=str(error))
         except PollyError as error:
             return PublishTarget(volume.id, PublishState.REFUSED, reason=str(error))

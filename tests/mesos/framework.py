@@ -120,7 +120,11 @@ class Framework:
                     return status
             return None
 
-        return self._wait(found, f"{name} to be {state} {fields or ''}; so far: {self._updates.get(name)}")
+        try:
+            return self._wait(found, f"{name} to be {state} {fields or ''}")
+        except AssertionError as error:
+            error.add_note(f"so far: {self._updates.get(name)}")
+            raise
 
     def updates(self, name: str) -> list[dict[str, Any]]:
         """All updates of a task so far, without those that were sent again."""

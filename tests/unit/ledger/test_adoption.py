@@ -123,7 +123,9 @@ def test_a_volume_that_an_agent_still_offers_is_not_abandoned(desk: Desk, abando
 
 
 def test_a_volume_that_a_host_may_still_write_to_is_not_adopted(desk: Desk, abandoned: Volume) -> None:
+    desk.ledger.set_agent_state("a1", AgentState.CONNECTED)
     desk.ledger.publish(abandoned.id, "a1", "host1")
+    desk.ledger.set_agent_state("a1", AgentState.LOST)
     with pytest.raises(VolumeInUse, match="host1"):
         desk.admit(adoption(abandoned), agent="a2")
     desk.ledger.fence("a1", "disks", "stopped")

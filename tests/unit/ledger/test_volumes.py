@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polly_mesos.errors import (
+    AgentUnreachable,
     AlreadyExists,
     InsufficientCapacity,
     InvalidRequest,
@@ -20,7 +21,7 @@ from polly_mesos.errors import (
 )
 from polly_mesos.ledger import DestroyVolume
 from polly_mesos.ledger.publications import GENERATIONS_OF_AN_EPOCH
-from polly_mesos.model import MB, FormatState, PublicationState, Reclaim, Volume, VolumeKind, VolumeState
+from polly_mesos.model import MB, AgentState, FormatState, PublicationState, Reclaim, Volume, VolumeKind, VolumeState
 
 if TYPE_CHECKING:
     from tests.unit.ledger.conftest import Desk
@@ -209,6 +210,20 @@ def test_a_volume_is_published_where_it_is_advertised(desk: Desk, ready: Volume)
         desk.ledger.publish(ready.id, "a2", "host2")
     with pytest.raises(UnknownAgent, match="a9"):
         desk.ledger.publish(ready.id, "a9", "host2")
+
+
+@pytest.mark.parametrize("state", [AgentState.UNREACHABLE, AgentState.LOST, AgentState.FENCED])
+def test_a_host_that_may_be_dead_keeps_what_it_has_and_gets_nothing_more(
+    desk: Desk, ready: Volume, state: AgentState
+) -> None:
+    desk.ledger.set_agent_state("a1", state)
+    with pytest.raises((AgentUnreachable, WrongState), match=f"agent a1 is {state}"):
+        desk.ledger.publish(ready.id, "a1", "host1")
+    assert desk.ledger.publication(ready.id) is None
+    desk.ledger.set_agent_state("a1", AgentState.CONNECTED)
+    held = desk.ledger.publish(ready.id, "a1", "host1")
+    desk.ledger.set_agent_state("a1", state)
+    assert desk.ledger.publish(ready.id, "a1", "host1") == held
 
 
 @pytest.mark.parametrize("reclaim", Reclaim)

@@ -238,6 +238,7 @@ def test_what_a_host_was_given_after_it_came_back_is_not_fenced_by_an_older_proo
         generation = world.ledger.volume(volume).generation
         world.ledger.unpublished(volume, generation)
         world.ledger.detached(volume, generation)
+        world.ledger.set_agent_state("a1", AgentState.CONNECTED)
         world.ledger.publish(volume, "a1", "127.0.0.1:5051")
         return Fence(True, "stopped a moment ago")
 

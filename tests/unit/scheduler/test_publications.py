@@ -14,6 +14,7 @@ from polly_mesos.errors import InvalidRequest, StaleGeneration, UnknownVolume
 from polly_mesos.ledger import CreateVolume, DestroyVolume, Ledger, Reserve
 from polly_mesos.model import (
     MB,
+    AgentState,
     FormatState,
     Operation,
     OperationState,
@@ -157,6 +158,20 @@ def test_the_steps_of_a_host_are_recorded_under_its_generation(host: Host, ledge
     assert host.looked_at[-1] == volume.id
     (target,) = host.ask(disk(volume))
     assert target.state is PublishState.WAIT
+
+
+def test_a_request_that_outlives_its_host_gets_nothing(host: Host, ledger: Ledger) -> None:
+    volume = host.made()
+    ledger.set_agent_state("a1", AgentState.UNREACHABLE)
+    (target,) = host.ask(disk(volume))
+    assert (target.state, host.looked_at) == (PublishState.WAIT, [])
+    assert "unreachable" in target.reason
+    ledger.set_agent_state("a1", AgentState.FENCED)
+    (target,) = host.ask(disk(volume))
+    assert target.state is PublishState.REFUSED
+    ledger.set_agent_state("a1", AgentState.CONNECTED)
+    (target,) = host.ask(disk(volume))
+    assert (target.state, host.looked_at) == (PublishState.WAIT, [volume.id])
 
 
 def test_an_older_generation_has_lost_the_volume(host: Host, ledger: Ledger) -> None:
