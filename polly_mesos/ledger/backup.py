@@ -10,6 +10,8 @@ A restored ledger is older than what it describes. What it says of hosts and of 
 * A volume whose format had been begun counts as formatted: it may hold data since, and nothing formats it again. One
   that was never formatted stays so: the host formats a blank device only, and takes the volume's own file system, which
   it knows by its UUID, for what it is.
+* What a platform has attached may have been detached since: nothing is believed of it, and the volume controller attaches
+  again, which changes nothing where it still is.
 * Verdicts that wait for Mesos' acknowledgement go to the history: Mesos has dealt with them long since, or asks again.
 """
 
@@ -29,7 +31,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from polly_mesos.errors import AlreadyExists, LedgerCorrupt, LedgerError, LedgerOfAnotherCluster, PollyError
 from polly_mesos.ledger import migrate, rows, sqlite, tables
 from polly_mesos.ledger.lock import LedgerLock
-from polly_mesos.model import Event, FormatState, Severity, VolumeState
+from polly_mesos.model import Event, FormatState, PublicationState, Severity, VolumeState
 
 UNSEEN_EPOCHS = 16
 """How much the epoch rises where it cannot be known how often the ledger was restored before."""
@@ -318,6 +320,7 @@ def _make_safe(made: Path, contents: Contents, present: _Present | None) -> int:
         connection.execute(update(agents).where(agents.c.standalone == 0).values(token_hash=""))
         begun = volumes.c.format_state == FormatState.FORMATTING.value
         connection.execute(update(volumes).where(begun).values(format_state=FormatState.FORMATTED.value))
+        _doubt_attachments(connection)
         names = [column.name for column in tables.history.c]
         waiting = select(*(tables.verdicts.c[name] for name in names))
         connection.execute(insert(tables.history).from_select(names, waiting))
@@ -333,6 +336,13 @@ def _make_safe(made: Path, contents: Contents, present: _Present | None) -> int:
             ),
         )
     return epoch
+
+
+def _doubt_attachments(connection: Connection) -> None:
+    publications = tables.publications
+    attached = publications.c.state == PublicationState.ATTACHED.value
+    connection.execute(update(publications).where(attached).values(state=PublicationState.ATTACHING.value))
+    connection.execute(update(publications).values(attachment=rows.as_text({}), device=""))
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def volume(desk: Desk) -> Volume:
 
 def publish(ledger: Ledger, volume: Volume, agent: str = "a1") -> int:
     generation = ledger.publish(volume.id, agent, f"{agent}.example").generation
-    ledger.attached(volume.id, generation, {})
+    ledger.attached(volume.id, generation, {"device": "vdb"})
     return generation
 
 
@@ -318,6 +318,27 @@ def test_a_host_that_has_the_volume_since_keeps_it(desk: Desk, volume: Volume, a
         assert (publication.generation, publication.state) == (since, PublicationState.PUBLISHED)
         assert ledger.volume(volume.id).format_state is FormatState.FORMATTED
         assert check(ledger) == []
+
+
+def test_what_was_attached_is_attached_again_before_a_host_looks_for_it(
+    desk: Desk, volume: Volume, aged: Aged
+) -> None:
+    """It may have been detached since, and a host would look for its device in vain."""
+    generation = publish(desk.ledger, volume)
+    aged.copy()
+    with aged.restored() as ledger:
+        (attaching,) = ledger.publications()
+        assert (attaching.state, attaching.generation) == (PublicationState.ATTACHING, generation)
+
+
+def test_of_what_was_published_only_the_host_is_believed(desk: Desk, volume: Volume, aged: Aged) -> None:
+    generation = publish(desk.ledger, volume)
+    desk.ledger.published(volume.id, generation, "/dev/loop1", "/target")
+    aged.copy()
+    with aged.restored() as ledger:
+        (published,) = ledger.publications()
+        assert (published.state, published.target) == (PublicationState.PUBLISHED, "/target")
+        assert (published.device, published.attachment) == ("", {})
 
 
 def test_a_format_that_was_under_way_counts_as_done(desk: Desk, volume: Volume, aged: Aged) -> None:
