@@ -194,7 +194,7 @@ class _Rounds:
 
     def _unfinished(self, view: View, agents: int) -> Iterator[str]:
         yield from judge.not_serving(view, agents)
-        yield from self._workload.unsettled()
+        yield from self._workload.unsettled(view.active)
         yield from judge.not_at_rest(view, self._workload.needed())
 
     def _wait(self, reasons: Callable[[View], Iterator[str]], seconds: float, where: str) -> View | None:

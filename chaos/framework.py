@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -84,7 +84,6 @@ class Framework:
         self._round = 0
         self._numbers: Counter[str] = Counter()
         self._tasks: dict[str, _Task] = {}
-        self._unreachable: set[str] = set()
         self._creating: dict[str, str] = {}
         self._reconciled = 0.0
         self._driver: Driver | None = None
@@ -126,13 +125,16 @@ class Framework:
             for volume in self.volumes.values():
                 self._judge_asked(volume)
 
-    def unsettled(self) -> Iterator[str]:
-        """What is not finished yet, in words."""
+    def unsettled(self, agents: Collection[str]) -> Iterator[str]:
+        """What is not finished yet, in words.
+
+        :param agents: ids of those that the master has
+        """
         with self._lock:
             for name, task in self._tasks.items():
-                if name in self._unreachable and not any(volume.stage is Stage.REAL for volume in task.volumes):
-                    # Its host is away and nothing on it was ever acknowledged: there is nobody to tell how it ended.
-                    continue
+                away = task.agent_id["value"] not in agents
+                if away and not any(volume.stage is Stage.REAL for volume in task.volumes):
+                    continue  # nothing on it was ever acknowledged, and there is nobody to tell how it ended
                 yield f"task {name} has not ended on {', '.join(volume.id for volume in task.volumes)}"
             for volume in self.volumes.values():
                 self._judge_asked(volume)
@@ -184,9 +186,6 @@ class Framework:
         state = status["state"].removeprefix("TASK_")
         with self._lock:
             task = self._tasks.get(status["task_id"]["value"])
-            self._unreachable.discard(status["task_id"]["value"])
-            if task is not None and state == "UNREACHABLE":
-                self._unreachable.add(status["task_id"]["value"])
             if task is None or state not in _GONE:
                 return
             self._end_task(status["task_id"]["value"])

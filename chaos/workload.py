@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from chaos.framework import Framework
 from chaos.volumes import Memory
@@ -61,10 +61,13 @@ class Workload:
         for framework in self.frameworks:
             framework.settle()
 
-    def unsettled(self) -> Iterator[str]:
-        """What is not finished yet, in words."""
+    def unsettled(self, agents: Collection[str]) -> Iterator[str]:
+        """What is not finished yet, in words.
+
+        :param agents: ids of those that the master has
+        """
         for framework in self.frameworks:
-            yield from framework.unsettled()
+            yield from framework.unsettled(agents)
             if framework.refused_with:
                 yield f"the master refuses {framework.name}: {framework.refused_with}"
 

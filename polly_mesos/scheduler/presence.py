@@ -22,7 +22,8 @@ _NEVER_BACK = (AgentState.LOST, AgentState.FENCED)
 class Presence:
     """Writes into the ledger what the master says of agents.
 
-    :param patience: seconds that an agent must have been away before a master that knows nothing of it is believed
+    :param patience: seconds that an agent must have been away before a master that knows nothing of it is believed, or
+        one that waits for it is not waited for
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Presence:
         self._roster = roster
         self._patience = patience
         self._clock = clock
-        self._lost_since: dict[str, float] = {}
+        self._away_since: dict[str, float] = {}
         self._facts: dict[str, AgentFacts] = {}
         self._lock = threading.Lock()
 
@@ -40,7 +41,7 @@ class Presence:
         """The master has the agent; it is connected once its executor half has reported."""
         with self._lock:
             self._facts[facts.id] = facts
-            self._lost_since.pop(facts.id, None)
+            self._away_since.pop(facts.id, None)
         self._roster.add(facts.id, facts.endpoint)
         self._set(facts.id, AgentState.CHOSEN, unless=(AgentState.CONNECTED,))
 
@@ -55,7 +56,7 @@ class Presence:
         """The master does not reach the agent. Its host may go on writing."""
         self._roster.remove(agent_id)
         with self._lock:
-            self._lost_since.setdefault(agent_id, self._clock())
+            self._away_since.setdefault(agent_id, self._clock())
         self._set(agent_id, AgentState.UNREACHABLE, unless=_NEVER_BACK)
 
     def gone(self, agent_id: str) -> None:
@@ -66,7 +67,7 @@ class Presence:
     def unknown(self, agent_id: str) -> None:
         """The master knows nothing of the agent: removed, or the master has just lost its own memory."""
         with self._lock:
-            since = self._lost_since.setdefault(agent_id, self._clock())
+            since = self._away_since.setdefault(agent_id, self._clock())
         if self._clock() - since >= self._patience and not self._roster.has(agent_id):
             self.gone(agent_id)
 
@@ -78,9 +79,23 @@ class Presence:
         for agent in self._ledger.agents().values():
             if self._roster.has(agent.id):
                 self._set(agent.id, AgentState.CHOSEN, unless=(AgentState.CONNECTED,))
-            elif agent.id not in awaited and agent.state not in _NEVER_BACK:
+            elif agent.state in _NEVER_BACK:
+                continue
+            elif agent.id not in awaited:
                 self.lost(agent.id)
                 yield agent.id
+            elif self._is_missed(agent):
+                self.lost(agent.id)
+
+    def _is_missed(self, agent: Agent) -> bool:
+        """Whether an agent that a new leader waits for is long overdue, and its host says nothing either.
+
+        The leader waits for 10 minutes at least, and says nothing of the agent meanwhile. Its host can be dead all the
+        same, and a platform can know that.
+        """
+        with self._lock:
+            since = self._away_since.setdefault(agent.id, self._clock())
+        return self._clock() - since >= self._patience and time.time() - agent.seen >= self._patience
 
     def remember(self, facts: AgentFacts, volume_root: str) -> None:
         """Keep an agent that gets, or has, an executor of ours."""

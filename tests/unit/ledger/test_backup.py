@@ -320,9 +320,7 @@ def test_a_host_that_has_the_volume_since_keeps_it(desk: Desk, volume: Volume, a
         assert check(ledger) == []
 
 
-def test_what_was_attached_is_attached_again_before_a_host_looks_for_it(
-    desk: Desk, volume: Volume, aged: Aged
-) -> None:
+def test_what_was_attached_is_attached_again_before_a_host_looks_for_it(desk: Desk, volume: Volume, aged: Aged) -> None:
     """It may have been detached since, and a host would look for its device in vain."""
     generation = publish(desk.ledger, volume)
     aged.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import uuid
 
 import pytest
@@ -376,6 +377,15 @@ def test_a_new_leader_that_still_waits_for_an_agent_does_not_make_it_unreachable
     world.roster.call([])
     assert list(world.presence.listed({"a1", "a2"})) == []
     assert world.state("a1") is AgentState.CONNECTED
+
+
+def test_an_agent_that_a_new_leader_waits_for_in_vain_is_unreachable_unless_its_host_reports(world: World) -> None:
+    world.roster.call([])
+    world.ledger.change_agent("a2", lambda agent: dataclasses.replace(agent, seen=time.time()))
+    assert list(world.presence.listed({"a1", "a2"})) == []
+    world.now += PATIENCE
+    assert list(world.presence.listed({"a1", "a2"})) == [], "a new leader says nothing of an agent that it waits for"
+    assert (world.state("a1"), world.state("a2")) == (AgentState.UNREACHABLE, AgentState.CONNECTED)
 
 
 def test_a_master_without_memory_is_believed_only_after_a_while(world: World) -> None:
