@@ -10,8 +10,8 @@ A restored ledger is older than what it describes. What it says of hosts and of 
 * A volume whose format had been begun counts as formatted: it may hold data since, and nothing formats it again. One
   that was never formatted stays so: the host formats a blank device only, and takes the volume's own file system, which
   it knows by its UUID, for what it is.
-* What a platform has attached may have been detached since: nothing is believed of it, and the volume controller attaches
-  again, which changes nothing where it still is.
+* What a platform has attached may have been detached since: nothing of it is believed, and the volume controller
+  attaches again, which changes nothing where it still is.
 * Verdicts that wait for Mesos' acknowledgement go to the history: Mesos has dealt with them long since, or asks again.
 """
 
