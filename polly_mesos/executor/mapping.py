@@ -142,6 +142,7 @@ class Mapper:
         :raises MountFailed: a process still uses it
         """
         driver = self._drivers.get(holding.service)
+        was_mapped = self.is_mapped(holding)
         fault_point("volume.unmount.before-call")
         self._tools.unpublish(holding.target, lazily=lazily)
         self._holdings.note_change()
@@ -157,7 +158,8 @@ class Mapper:
         else:
             driver.release(holding.attachment)
             fault_point("volume.release.after-call")
-        log.info("volume %s is unmounted from %s", holding.volume, holding.target)
+        if was_mapped:
+            log.info("volume %s is unmounted from %s", holding.volume, holding.target)
 
     def report_unmapped(self, volume: str, generation: int) -> None:
         """Tell the scheduler half that this host has let go of a volume, then forget it.

@@ -141,10 +141,12 @@ class Publisher:
             answer = self._ask(resource, wait, left)
             with self._guard:
                 self._awaited[target] = answer.volume
-            self._refuse_what_is_over(answer)
+            self._refuse_while_letting_go(answer.volume)
             if answer.state is PublishState.REFUSED:
                 raise WrongState(f"volume {answer.volume}: {answer.reason}")
-            if answer.state is PublishState.READY:
+            if answer.state is PublishState.READY and self._is_over(answer.volume, answer.generation):
+                self._return(answer)
+            elif answer.state is PublishState.READY:
                 fault_point("publication.ask.after-answer")
                 _check_place(answer, target)
                 try:
@@ -173,12 +175,16 @@ class Publisher:
         with self._guard:
             return volume in self._over and generation <= self._over[volume]
 
-    def _refuse_what_is_over(self, answer: PublishTarget) -> None:
-        held = self._holdings.get(answer.volume)
+    def _refuse_while_letting_go(self, volume: str) -> None:
+        held = self._holdings.get(volume)
         if held is not None and self._is_over(held.volume, held.generation):
-            raise WrongState(f"volume {held.volume} was taken from this host, which is still letting go of it")
-        if answer.state is PublishState.READY and self._is_over(answer.volume, answer.generation):
-            raise WrongState(f"volume {answer.volume} was taken from this host after it had been attached")
+            raise WrongState(f"volume {volume} was taken from this host, which is still letting go of it")
+
+    def _return(self, answer: PublishTarget) -> None:
+        """Give back a generation that was over before it came: a restored ledger may know nothing of its end."""
+        if self._holdings.get(answer.volume) is None:
+            log.info("volume %s was over here as generation %d, asking again", answer.volume, answer.generation)
+            self._mapper.report_unmapped(answer.volume, answer.generation)
 
     def _note_wanted(self, target: str) -> None:
         with self._guard:

@@ -156,7 +156,7 @@ class UsageWatch:
                 if recorded or wishes.generation(holding.volume):
                     self._mapper.report_unmapped(holding.volume, holding.generation)
             except SchedulerUnreachable:
-                log.info("volume %s is unmounted; the scheduler is told when it answers", holding.volume)
+                self._note_trouble(holding.volume, "is unmounted, and the scheduler is told when it answers")
             except PollyError as error:
                 self._note_trouble(holding.volume, str(error))
             except Exception as error:  # a third party's driver may raise anything; other volumes must go on

@@ -138,6 +138,21 @@ def test_a_lost_volume_is_published_neither_from_memory_nor_while_it_is_being_en
     assert mappings.host.mounts
 
 
+def test_a_generation_that_was_over_here_is_given_back_and_the_next_one_is_published(mappings: Mappings) -> None:
+    """A restored ledger does not know that it was over, and the scheduler half has not been told yet what is held."""
+    resource = path_volume(mappings.root)
+    mappings.publisher.refuse({VOLUME: 1})
+    mappings.ready(resource)
+    answers = publishing(mappings, resource)
+    eventually(lambda: "unpublished" in mappings.scheduler.steps_of(VOLUME))
+    assert not answers
+    assert not mappings.host.mounts
+    mappings.ready(resource, generation=2)
+    eventually(lambda: answers)
+    assert answers == [True]
+    assert mappings.host.mounts
+
+
 def test_a_publish_that_waits_for_the_volume_is_refused_when_it_is_lost(mappings: Mappings, resource: Json) -> None:
     mappings.host.mounts.clear()
     mappings.ready(resource, state=PublishState.WAIT, reason="another host holds it")
