@@ -175,7 +175,9 @@ class Framework:
         with self._lock:
             executor = self._executors.setdefault(agent_id, _Executor())
             if state not in _ENDED:
-                executor.task = task
+                # Of a task that has ended, Mesos says that it is unreachable, too, while its agent is.
+                if executor.ended != task:
+                    executor.task = task
                 if state == "TASK_RUNNING":
                     executor.failures = 0
                 if state == "TASK_UNREACHABLE":
@@ -236,9 +238,17 @@ class Framework:
 
         :param awaited: agents that a new leader still waits for
         """
-        for agent_id in self._presence.listed(awaited):
-            # The master answers for a task that it does not know by what it knows of the agent.
-            self.driver.reconcile([{"task_id": {"value": probe_of(agent_id)}, "agent_id": {"value": agent_id}}])
+        # The master answers for a task that it does not know by what it knows of the agent.
+        asked = {agent_id: probe_of(agent_id) for agent_id in self._presence.listed(awaited)}
+        with self._lock:
+            running = {agent_id: executor.task for agent_id, executor in self._executors.items() if executor.task}
+        # An executor that does not greet may have ended without our hearing of it.
+        silent = {agent.id for agent in self._ledger.agents().values() if agent.state is AgentState.CHOSEN}
+        asked |= {agent_id: task for agent_id, task in running.items() if agent_id in silent}
+        if asked:
+            self.driver.reconcile(
+                [{"task_id": {"value": task}, "agent_id": {"value": agent_id}} for agent_id, task in asked.items()]
+            )
 
     def agent_seen(self, facts: AgentFacts) -> None:
         """An agent is known to the master: take offers again if it lacks an executor."""

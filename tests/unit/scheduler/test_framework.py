@@ -222,6 +222,29 @@ def test_an_end_that_mesos_tells_of_several_times_counts_once(story: Story, cloc
     assert len(story.driver.accepted) == 2, "launched again after the first pause, not after the sixth"
 
 
+def test_an_ended_executor_on_an_agent_that_was_cut_off_is_launched_again(story: Story, clock: Clock) -> None:
+    clock.now += 10
+    story.offer("a1")
+    story.update("a1", "TASK_RUNNING")
+    for state in ("TASK_FAILED", "TASK_UNREACHABLE", "TASK_FAILED"):
+        story.update("a1", state)
+    clock.now += 5
+    story.offer("a1")
+    assert len(story.driver.accepted) == 2, "a task that has ended is not running because its agent was unreachable"
+
+
+def test_an_executor_that_does_not_greet_is_asked_about(story: Story, ledger: Ledger, clock: Clock) -> None:
+    clock.now += 10
+    story.offer("a1")
+    story.update("a1", "TASK_RUNNING")
+    asked = story.driver.reconciled
+    story.framework.listed({"a1"})
+    assert story.driver.reconciled == asked + 1
+    ledger.set_agent_state("a1", AgentState.CONNECTED)
+    story.framework.listed({"a1"})
+    assert story.driver.reconciled == asked + 1
+
+
 def test_an_agent_that_is_missing_from_the_masters_list_is_asked_about_and_given_up_on_its_word(
     story: Story, ledger: Ledger, clock: Clock
 ) -> None:
