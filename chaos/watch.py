@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chaos.disks import loop_devices
 from chaos.scheduler import ended_by_fault
-from chaos.stage import AGENTS, MASTER, SCHEDULER, Stage
+from chaos.stage import AGENTS, MASTER, Stage
 from polly_mesos.executor.host.mounts import mounts
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class Watch:
         status = self._stage.scheduler.death()
         if status is None:
             return
-        if not (self._stage.is_away(SCHEDULER) and ended_by_fault(status)):
+        # Also after the fault was healed: the process notices a little later that nothing is armed any more.
+        if not ended_by_fault(status):
             self._add(f"polly serve ended by itself with status {status}; its log is {self._stage.scheduler.log}")
         self._stage.scheduler.start()
 
