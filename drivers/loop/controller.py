@@ -1,7 +1,10 @@
 """The controller side: image files, and the promise that what was created can also be filled.
 
-An image is sparse, so the file system below could be promised many times over. Each volume is therefore refused unless
-the bytes that are free now also hold what all other images have been promised and have not taken yet.
+A new image takes all its space at once, so that no write to it can find the file system below full: the kernel's loop
+device loses a part of such a write without a word. A copy takes it before it is first attached. Until then its bytes
+are promised, and a volume is refused unless the bytes that are free now also hold what all other images have been
+promised. An image that shares blocks with another (a clone on XFS or Btrfs) is not that safe: each of its blocks is
+found anew when it is first written.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from pathlib import Path
 from drivers.base import Capability, Capacity, CreateRequest, PlatformState, PlatformVolume
 from drivers.fencing import Finding, Sight, look_for_host
 from drivers.loop.devices import SYSFS, locked, possible_user
-from drivers.loop.images import allocated_bytes, make_blank, reflink, sparse_copy
+from drivers.loop.images import allocate, allocated_bytes, data_bytes, make_sparse, reflink, sparse_copy
 from drivers.loop.settings import LoopSettings
 from drivers.recorded import RecordedController
 from drivers.records import Record, Records, platform_errors
 from polly_mesos.errors import InvalidRequest, NotSupported, PlatformFull, VolumeInUse
-from polly_mesos.model import MB, Filesystem, Json
+from polly_mesos.model import MB, Filesystem, HostIdentity, Json
 
 _OVERHEAD = 128
 """One byte in so many is left for what the file system below needs to find the images' blocks."""
@@ -39,10 +42,19 @@ class LoopController(RecordedController):
         image = self._place(self._volumes, platform_id)
         with platform_errors(f"expanding volume {platform_id}"), self._volumes.lock():
             self._find_available(self._volumes, platform_id)
-            if (growth := size - image.stat().st_size) > 0:
-                self._refuse_if_full(growth)
-                make_blank(image, size)
+            before = image.stat().st_size
+            if size > before:
+                self._refuse_if_full(size - before)
+                make_sparse(image, size)
+                allocate(image, before)
         return self.get(platform_id)
+
+    def attach(self, platform_id: str, host: HostIdentity) -> Json:
+        with platform_errors(f"attaching volume {platform_id}"), self._volumes.lock():
+            self._find_available(self._volumes, platform_id)
+            if not self._volumes.holder(platform_id):
+                allocate(self._place(self._volumes, platform_id))
+        return super().attach(platform_id, host)
 
     def _check(self, request: CreateRequest) -> None:
         super()._check(request)
@@ -61,7 +73,9 @@ class LoopController(RecordedController):
         return records.path / f"{name}.img"
 
     def _make(self, request: CreateRequest) -> None:
-        make_blank(self._place(self._volumes, request.token), request.size)
+        image = self._place(self._volumes, request.token)
+        make_sparse(image, request.size)
+        allocate(image)
 
     def _fill(self, part: Path, source: Records, source_name: str, record: Record) -> bool:
         image = self._place(source, source_name)
@@ -69,7 +83,7 @@ class LoopController(RecordedController):
         if not shares_blocks:
             self._refuse_if_held(source, source_name)
             sparse_copy(image, part)
-        make_blank(part, record.size)
+        make_sparse(part, record.size)
         return shares_blocks
 
     def _attachment(self, name: str) -> Json:
@@ -127,8 +141,8 @@ class LoopController(RecordedController):
         self._refuse_without_room(size)
 
     def _refuse_if_full_for_snapshot(self, name: str) -> None:
-        """A snapshot takes what its volume takes now, and does not count as a volume."""
-        self._refuse_without_room(allocated_bytes(self._place(self._volumes, name)))
+        """A snapshot takes what was written to its volume by now, and does not count as a volume."""
+        self._refuse_without_room(data_bytes(self._place(self._volumes, name)))
 
     def _refuse_without_room(self, size: int) -> None:
         if size > (room := self._room()):
@@ -171,5 +185,5 @@ class LoopController(RecordedController):
         with platform_errors("looking for what a crash left"), self._volumes.lock():
             known = set(self._volumes.names())
             for image in self._volumes.path.glob("*.img"):
-                if image.stem not in known and allocated_bytes(image) == 0:
+                if image.stem not in known and data_bytes(image) == 0:
                     image.unlink()

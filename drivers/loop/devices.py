@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import struct
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polly_mesos.errors import HostError
+
+log = logging.getLogger(__name__)
 
 SYSFS = Path("/sys/block")
 
@@ -114,6 +117,21 @@ def _mount_point(entry: Path) -> str:
                 if fields[2] == number:
                     return f"{fields[4]} (seen by process {table.parent.name})"
     return ""
+
+
+def may_discard(device: str, *, allowed: bool) -> None:
+    """Whether blocks that are discarded, or zeroed, give their space back to the file system below.
+
+    They would have to be found anew when they are written (:func:`drivers.loop.images.allocate`). The kernel keeps the
+    setting for whatever is bound to the device next. Source: ``queue/discard_max_bytes`` in
+    ``Documentation/ABI/stable/sysfs-block``.
+    """
+    queue = SYSFS / os.path.basename(device) / "queue"
+    try:
+        most = (queue / "discard_max_hw_bytes").read_text() if allowed else "0"
+        (queue / "discard_max_bytes").write_text(most)
+    except OSError as error:
+        log.warning("%s: discarded blocks cannot be kept for the volume: %s", device, error)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,17 @@ from typing import Any
 
 from drivers.base import HostDriver
 from drivers.hosts import announce, wait_until_held
-from drivers.loop.devices import SYSFS, bindings, bound_device, device_node, is_bound_to, locked, opened, refused
+from drivers.loop.devices import (
+    SYSFS,
+    bindings,
+    bound_device,
+    device_node,
+    is_bound_to,
+    locked,
+    may_discard,
+    opened,
+    refused,
+)
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
@@ -70,7 +80,9 @@ class LoopHost(HostDriver):
         announce(self._directory, self._node)
         with locked(image):
             wait_until_held(_holder(image), self._node, deadline)
-            return bound_device(image) or _bind(image, deadline)
+            device = bound_device(image) or _bind(image, deadline)
+            may_discard(device, allowed=False)
+            return device
 
     def release(self, attachment: Json) -> None:
         image = _image(attachment)
@@ -140,6 +152,7 @@ def _bind(image: str, deadline: float) -> str:
 
 
 def _unbind(device: str) -> None:
+    may_discard(device, allowed=True)
     try:
         with opened(device) as descriptor:
             fcntl.ioctl(descriptor, _LOOP_CLR_FD)

@@ -57,6 +57,11 @@ def fill(directory: Path, volume: PlatformVolume, size: int) -> None:
         os.fsync(image.fileno())
 
 
+def takes(directory: Path, volume: PlatformVolume) -> int:
+    """The bytes that a volume's image takes on the file system below."""
+    return (directory / "volumes" / f"{volume.id}.img").stat().st_blocks * 512
+
+
 def delete_all(controller: LoopController) -> None:
     for snapshot in controller.list_snapshots():
         controller.delete_snapshot(snapshot.id)
@@ -94,11 +99,52 @@ def xfs(tmp_path: Path) -> Iterator[Path]:
 class TestRoom:
     """What was created can be filled; what could not be is refused."""
 
-    def test_a_volume_takes_no_space_until_it_is_written(self, tmp_path: Path) -> None:
+    def test_a_new_volume_takes_all_its_space_at_once(self, tmp_path: Path) -> None:
         controller = loop(tmp_path / "platform")
-        volume = controller.create(request(1024 * MB))
-        image = (tmp_path / "platform" / "volumes" / f"{volume.id}.img").stat()
-        assert (image.st_size, image.st_blocks) == (1024 * MB, 0)
+        volume = controller.create(request(64 * MB))
+        assert takes(tmp_path / "platform", volume) >= 64 * MB
+        controller.expand(volume.id, 96 * MB)
+        assert takes(tmp_path / "platform", volume) >= 96 * MB
+        delete_all(controller)
+
+    def test_a_copy_takes_all_its_space_before_it_is_attached(self, tmp_path: Path) -> None:
+        controller = loop(tmp_path / "platform")
+        snapshot = controller.snapshot(
+            controller.create(request(64 * MB)).id, str(uuid.uuid4()), Tags("test", "", "gold")
+        )
+        volume = controller.restore(snapshot.id, request(64 * MB))
+        controller.attach(volume.id, HostIdentity(NODE))
+        assert takes(tmp_path / "platform", volume) >= 64 * MB
+        controller.detach(volume.id, HostIdentity(NODE))
+        delete_all(controller)
+
+    @pytest.mark.parametrize("left", range(0, 12, 3))
+    def test_nothing_that_was_synced_is_lost_when_the_file_system_below_is_full(self, small: Path, left: int) -> None:
+        """A write of which only a part finds space there is called done by the kernel's loop device."""
+        controller, host = loop(small), HostIdentity(NODE)
+        volume = controller.create(request(24 * MB))
+        attachment = controller.attach(volume.id, host)
+        device = LoopHost({"directory": str(small)}, NODE)
+        subprocess.run(["/sbin/mkfs.ext4", "-q", device.locate(attachment, 5.0)], check=True)
+        below = os.statvfs(small)
+        with open(small / "balloon", "wb") as balloon:
+            os.posix_fallocate(balloon.fileno(), 0, (below.f_bavail - left) * below.f_frsize)
+        where = small.parent / "mounted"
+        where.mkdir()
+        mounts.mount(device.locate(attachment, 5.0), str(where), "ext4")
+        for number in range(8):
+            with open(where / str(number), "wb") as file:
+                file.write(bytes([number + 1]) * 32 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+        mounts.unmount(str(where))
+        device.release(attachment)
+        mounts.mount(device.locate(attachment, 5.0), str(where), "ext4")
+        for number in range(8):
+            assert (where / str(number)).read_bytes() == bytes([number + 1]) * 32 * 1024
+        mounts.unmount(str(where))
+        device.release(attachment)
+        controller.detach(volume.id, host)
         delete_all(controller)
 
     def test_the_file_system_below_is_promised_once(self, small: Path) -> None:
@@ -363,6 +409,8 @@ class TestCrashes:
         volumes = tmp_path / "platform" / "volumes"
         loop(tmp_path / "platform")
         (volumes / "blank.img").touch()
+        with open(volumes / "allocated.img", "wb") as allocated:
+            os.posix_fallocate(allocated.fileno(), 0, MB)
         (volumes / "torn.new").touch()
         (volumes / "written.img").write_bytes(b"data" * 4096)
         loop(tmp_path / "platform")
