@@ -14,8 +14,8 @@ What aborts a Mesos agent or master, and what rules it out in :mod:`~.machine` (
   unanswered and none came for a while. A CREATE_DISK or DESTROY_DISK that was sent before the agent had the present
   totals is dropped, as it would be applied to them only now.
 - Operations, and acknowledgements of statuses, that reach the agent just after the end of the stream (slave.cpp,
-  addOperation and removeOperation): we leave only when none came and no status was sent for a moment. Where the stream
-  breaks or the process is killed nothing rules this out.
+  addOperation and removeOperation), and offers that are accepted after it (master.cpp): see :mod:`~.leaving`. Where the
+  stream breaks or the process is killed nothing rules this out.
 - UUIDs that are not 16 bytes, conversions that change the size: see :mod:`~.messages` and :mod:`~.journal`.
 """
 

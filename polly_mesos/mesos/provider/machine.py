@@ -15,6 +15,7 @@ from polly_mesos.mesos.provider import messages, steps
 from polly_mesos.mesos.provider.connection import Connection
 from polly_mesos.mesos.provider.contract import ProviderIdentity, ProviderState
 from polly_mesos.mesos.provider.journal import Journal, Operation, impossible, provider_of_operation, sound_answer
+from polly_mesos.mesos.provider.leaving import Leaving
 from polly_mesos.mesos.provider.notices import Notices
 from polly_mesos.mesos.provider.steps import NEVER, Attempts, Timing
 from polly_mesos.mesos.provider.totals import Totals
@@ -44,7 +45,7 @@ class Machine:
         self._relist = False
         self._version: UUID | None = None
         self._updated_at = self._operation_at = self._status_at = -NEVER
-        self._leave_by = NEVER
+        self._leaving = Leaving(self._timing)
         self._held: list[Json] = []
         self._publishing: list[steps.Publish] = []
         self._notices = Notices(self._timing.retry)
@@ -76,7 +77,7 @@ class Machine:
         if self._connection.over:
             return NEVER
         times = [self._connection.deadline, self._update_due(), self._leave_due(), self._notices.deadline]
-        if self.state is ProviderState.READY and self._leave_by == NEVER:
+        if self.state is ProviderState.READY and not self._leaving.wanted:
             times += [one.sending.deadline for one in self._journal.answered() if one.known_on == self._stream]
         if (operation := self._journal.unanswered) is not None:
             times.append(operation.judging.deadline)
@@ -88,7 +89,7 @@ class Machine:
         self._connection.start(self._now)
 
     def _on_stop(self, event: steps.Stop) -> None:
-        self._leave_by = min(self._leave_by, self._now + self._timing.leave_by)
+        self._leaving.begin(self._now)
 
     def _on_tick(self, event: steps.Tick) -> None:
         """Deadlines are looked at after every event."""
@@ -239,8 +240,7 @@ class Machine:
 
     def _proceed(self) -> None:
         if self._now >= self._leave_due():
-            self._leave_by = NEVER
-            self._actions += self._connection.stop()
+            self._leave()
         if self._connection.over:
             return
         self._actions += self._connection.proceed(self._now)
@@ -267,14 +267,17 @@ class Machine:
                 self._done_with(operation)
 
     def _leave_due(self) -> float:
-        if self._leave_by == NEVER:
-            return NEVER
-        if not self._connection.subscribed:
-            return -NEVER
-        return min(self._leave_by, max(self._operation_at, self._status_at) + self._timing.leave)
+        return self._leaving.due(max(self._operation_at, self._status_at), subscribed=self._connection.subscribed)
+
+    def _leave(self) -> None:
+        if self._leaving.step(self._now, offered=self.state is ProviderState.READY and self._totals.offered):
+            self._version = self._new_uuid()
+            self._call(messages.update_state(self.identity.id, (), (), self._version))
+        else:
+            self._actions += self._connection.stop()
 
     def _update_due(self) -> float:
-        if self._leave_by != NEVER or self._totals.wanted is None or self._journal.unanswered is not None:
+        if self._leaving.wanted or self._totals.wanted is None or self._journal.unanswered is not None:
             return NEVER
         if self.state is ProviderState.WAITING:
             return self._now
@@ -305,7 +308,7 @@ class Machine:
         for body in self._held:
             self._call(body)
         self._held.clear()
-        if self._leave_by != NEVER:
+        if self._leaving.wanted:
             return  # our successor sends the statuses: their acknowledgements would come when we have left
         for one in self._journal.answered():
             if one.answer is not None and one.known_on == self._stream and one.sending.due(self._now):

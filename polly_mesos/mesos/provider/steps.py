@@ -232,9 +232,9 @@ class Timing:
     :param look: between looks whether the agent has forgotten the former stream
     :param subscribe: until an opened stream must have brought SUBSCRIBED
     :param retry: first and longest time between attempts to reach agent or handler
-    :param leave: without operations and without statuses being sent before we end a stream: an operation, or the
-        acknowledgement of a status, that reaches the agent just after aborts it
+    :param leave: without operations and without statuses being sent before we begin to leave
     :param leave_by: longest time that leaving is put off
+    :param empty: after each time that the agent is told, on the way out, that we have nothing (:mod:`~.leaving`)
     :param resend: first and longest time between sendings of an unacknowledged status
     """
 
@@ -245,6 +245,7 @@ class Timing:
     subscribe: float = 30.0
     leave: float = 0.5
     leave_by: float = 2.0
+    empty: tuple[float, ...] = (0.5, 0.3)
     retry: tuple[float, float] = (0.25, 10.0)
     resend: tuple[float, float] = (5.0, 120.0)
 

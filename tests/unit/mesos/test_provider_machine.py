@@ -107,7 +107,8 @@ class ModelAgent:
     def _update_state(self, provider_id, live, body):
         if any(arithmetic.provider_of(one) != provider_id for one in body["resources"]):
             raise AgentAborted("a resource of another provider")
-        assert not live.delivered, "totals replaced while operations that came are unanswered"
+        leaves = not body["resources"] and not body["operations"]
+        assert leaves or not live.delivered, "totals replaced while operations that came are unanswered"
         version = sixteen_bytes(body["resource_version_uuid"])
         assert version != live.version, "the version must be fresh"
         listed = {}
@@ -194,10 +195,23 @@ class ModelLedger:
         self.unacknowledged = {}
         self.provider_id = ""
         self.agent_id = ""
+        self.former = set()
+
+    def belongs_to(self, agent_id, provider_id):
+        """The executor is another agent's, or its provider another one: what that one asked for is refused."""
+        if self.provider_id not in ("", provider_id):
+            self.former.add(self.provider_id)
+        if self.agent_id not in ("", agent_id):
+            self.totals = start_totals()
+            self.unacknowledged.clear()
+            self.version += 1
+        self.agent_id, self.provider_id = agent_id, provider_id
 
     def apply(self, application, refuse, spoil):
         if application.id in self.verdicts:
             return self.verdicts[application.id]
+        if arithmetic.provider_of(operation_resource(application.info)) in self.former:
+            return Verdict(application.id, "OPERATION_FAILED", str(uuid.uuid4()), application.info, "")
         converted = self._converted(application, spoil)
         state = "OPERATION_FAILED" if refuse else "OPERATION_FINISHED"
         if not refuse and not spoil:
@@ -392,11 +406,7 @@ class ProviderWorld(RuleBasedStateMachine):
             case steps.Publish(stream, request, _):
                 return steps.Published(stream, request, not refuse)
             case steps.Tell(agent_id, provider_id):
-                if agent_id != self.ledger.agent_id and self.ledger.agent_id:
-                    self.ledger.totals = start_totals()
-                    self.ledger.unacknowledged.clear()
-                    self.ledger.version += 1
-                self.ledger.agent_id, self.ledger.provider_id = agent_id, provider_id
+                self.ledger.belongs_to(agent_id, provider_id)
             case steps.Acknowledge(operation):
                 self.ledger.unacknowledged.pop(str(operation), None)
         return steps.Heard(ask)
@@ -512,8 +522,11 @@ class ProviderWorld(RuleBasedStateMachine):
         assert arithmetic.equal(live.totals, wanted), (live.totals, wanted)
         assert not self.ledger.unacknowledged
         self.feed(steps.Stop())
-        self.now = max(self.now, self.machine.deadline)
-        self.feed(steps.Tick())
+        while (due := self.machine.deadline) != steps.NEVER and self.machine.state is ProviderState.READY:
+            self.now = max(self.now, due)
+            self.feed(steps.Tick())
+        assert not live.totals, "it leaves with totals that can be offered"
+        assert not live.operations, "it leaves with operations that can be acknowledged"
         while self.inbox:
             self.feed(self.inbox.popleft())
         assert self.machine.state is ProviderState.STOPPED

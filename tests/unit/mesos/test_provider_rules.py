@@ -443,8 +443,10 @@ def test_only_sixteen_bytes_are_a_uuid(message):
 
 
 def test_stop_closes_the_stream_and_waits_for_its_end():
-    driver = Driver().ready(pool(10))
-    assert driver.feed(steps.Stop()) == [steps.Close(1)]
+    driver = Driver()
+    driver.feed(steps.Start(), steps.Found("agent"), steps.Looked(False))
+    driver.receive("SUBSCRIBED", provider_id={"value": "rp"})
+    assert driver.feed(steps.Stop()) == [steps.Close(1)], "the agent has nothing of ours"
     assert driver.machine.state is ProviderState.CLOSING
     driver.feed(steps.Ended(1, "closed", clean=False))
     assert driver.machine.state is ProviderState.STOPPED
@@ -460,40 +462,56 @@ class TestLeaving:
         driver.ready(pool(64))
         return driver
 
-    def closes(self, actions):
-        return [action for action in actions if isinstance(action, steps.Close)]
+    def empties(self, actions):
+        """The calls that tell the agent that we have nothing, with its version each."""
+        states = [one.body["update_state"] for one in actions if isinstance(one, steps.Call)]
+        assert all(not state["resources"] and not state["operations"] for state in states)
+        return [state["resource_version_uuid"]["value"] for state in states]
 
-    def test_an_idle_provider_leaves_at_once(self, driver):
+    def test_it_first_says_twice_that_it_has_nothing_and_then_ends_the_stream(self, driver):
+        """The second time takes back what the master has offered since the first."""
         driver.wait(1.0)
-        assert self.closes(driver.feed(steps.Stop()))
+        (first,) = self.empties(driver.feed(steps.Stop()))
+        assert driver.wait(0.4) == []
+        (second,) = self.empties(driver.wait(0.2))
+        assert second != first, "the master takes what has the same version for no change"
+        assert driver.wait(0.1) == []
+        assert driver.wait(0.2) == [steps.Close(1)]
 
     def test_one_that_was_just_given_an_operation_waits_for_the_agent_to_be_quiet(self, driver):
         driver.wait(1.0)
         driver.operate(reserve(8))
-        assert not self.closes(driver.feed(steps.Stop()))
-        assert not self.closes(driver.wait(0.4))
-        assert self.closes(driver.wait(0.2))
+        assert not self.empties(driver.feed(steps.Stop())[1:])
+        assert not self.empties(driver.wait(0.4))
+        assert self.empties(driver.wait(0.2))
 
     def test_but_not_for_long(self, driver):
         driver.operate(reserve(1))
         driver.feed(steps.Stop())
         for _ in range(4):
-            assert not self.closes(driver.wait(0.4))
+            assert not self.empties(driver.wait(0.4))
             driver.operate(reserve(1))
-        assert self.closes(driver.wait(0.45)), "two seconds have passed"
+        assert self.empties(driver.wait(0.45)), "two seconds have passed"
 
     def test_statuses_are_left_to_the_next_process(self, driver):
         identifier = driver.operate(reserve(8))
         driver.feed(steps.Stop())
         driver.judge(identifier, reserve(8))
-        assert self.closes(driver.wait(0.6))
+        assert self.empties(driver.wait(0.6))
+        driver.wait(10.0)
         assert statuses(driver) == []
 
     def test_totals_are_not_replaced_any_more(self, driver):
         driver.operate(reserve(8))
         driver.feed(steps.Stop())
         driver.feed(steps.Desire((pool(128),), 2))
-        assert not [one for one in driver.wait(10.0) if isinstance(one, steps.Call)]
+        assert self.empties(driver.wait(10.0))
+
+    def test_a_stream_that_breaks_meanwhile_is_not_waited_for(self, driver):
+        driver.wait(1.0)
+        driver.feed(steps.Stop())
+        driver.feed(steps.Ended(1, "broken", clean=False))
+        assert driver.machine.state is ProviderState.STOPPED
 
     def test_one_that_is_not_subscribed_leaves_at_once(self):
         driver = Driver()
