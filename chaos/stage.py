@@ -103,11 +103,12 @@ class Stage:
             for pid in self.executors(name):
                 _send(pid, signal.SIGCONT)
         self.cluster.down()
+        # Before the file system of their images is gone, and with it the path by which they are found.
+        for device in loop_devices(self.directory):
+            detach(device)
         for mount in mounts_below(self.directory):
             with suppress(FileNotFoundError):
                 unmount(mount.target)
-        for device in loop_devices(self.directory):
-            detach(device)
 
     def _keep_ledger(self) -> None:
         """The ledger's file system goes; its files stay beside the logs."""

@@ -16,6 +16,7 @@ import yaml
 
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.mesos.local.ports import free_ports
+from tests.leftovers import loop_devices_below
 from tests.mesos.framework import wait_until
 
 POLLY = [sys.executable, "-c", "from polly_mesos.cli.main import main; main()"]
@@ -76,6 +77,9 @@ class Polly:
             sys.stderr.write(self.log.read_text()[-6000:])
         if self._process is not None and self._process.poll() is None:
             self.stop()
+        for device in loop_devices_below(self.directory):
+            # what is mounted still goes with its last mount, when the cluster ends
+            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
 
     def start(self, *options: str) -> None:
         """Start it, and wait until Mesos has it."""
