@@ -37,6 +37,8 @@ REFUSE_TOO_SMALL = 5.0
 _RECONCILE = 3.0
 _FIRST_RELAUNCH = 0.5
 _LONGEST_RELAUNCH = 60.0
+_DROPPED_RELAUNCH = 2.0
+"""Seconds after which a launch that an agent dropped is tried again: the agent still clears away the last executor."""
 _ENDED = {
     "TASK_FINISHED",
     "TASK_FAILED",
@@ -337,10 +339,13 @@ class Framework:
 
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
         executor.task = ""
-        executor.ended = status["task_id"]["value"]
-        executor.failures += 1
         self._filtered = True
-        delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))
+        if status["state"] == "TASK_DROPPED":
+            delay = _DROPPED_RELAUNCH  # nothing ran, so nothing has failed
+        else:
+            executor.ended = status["task_id"]["value"]
+            executor.failures += 1
+            delay = min(_LONGEST_RELAUNCH, _FIRST_RELAUNCH * 2 ** (executor.failures - 1))
         executor.not_before = self._clock() + delay
         log.warning(
             "agent %s: executor task is %s (%s): %s%s; launching again in %.1f s",

@@ -222,6 +222,22 @@ def test_an_end_that_mesos_tells_of_several_times_counts_once(story: Story, cloc
     assert len(story.driver.accepted) == 2, "launched again after the first pause, not after the sixth"
 
 
+def test_a_launch_that_the_agent_drops_is_no_failure_of_the_executor(story: Story, clock: Clock) -> None:
+    """The agent has not cleared away the last one, for it still waits until we acknowledge that one's end."""
+    clock.now += 10
+    story.offer("a1")
+    first = story.task_on("a1")
+    story.update("a1", "TASK_FAILED")
+    for _ in range(6):
+        clock.now += 2
+        story.offer("a1")
+        story.update("a1", "TASK_DROPPED", message="Master wants to launch executor, but one already exists")
+    story.update("a1", "TASK_FAILED", task=first)
+    clock.now += 2
+    story.offer("a1")
+    assert len(story.driver.accepted) == 8, "every two seconds, and the first one's end counts once"
+
+
 def test_an_ended_executor_on_an_agent_that_was_cut_off_is_launched_again(story: Story, clock: Clock) -> None:
     clock.now += 10
     story.offer("a1")
