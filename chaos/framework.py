@@ -195,9 +195,10 @@ class Framework:
                     self._note_real(volume)
 
     def operation_update(self, status: Json) -> None:
-        """The outcome of an operation that had an id."""
+        """The outcome of an operation. Of one that the master has forgotten meanwhile it is told without any id."""
+        operation = status.get("operation_id", {}).get("value", "")
         with self._lock:
-            volume = self.volumes.get(self._creating.pop(status["operation_id"]["value"], ""))
+            volume = self.volumes.get(self._creating.pop(operation, ""))
             if volume is not None and status["state"] == "OPERATION_FINISHED":
                 self._note_real(volume)
 
