@@ -8,7 +8,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from polly_mesos.errors import LocalMesosError
+from drivers.loop.devices import Binding, bindings, is_bound_to
+from polly_mesos.errors import HostError, LocalMesosError
 
 _BALLOON = ".balloon"
 _SMALLEST = 4096
@@ -51,13 +52,23 @@ class SmallDisk:
 
 def loop_devices(below: Path) -> dict[Path, Path]:
     """The loop devices whose file lies below a directory, with that file; also where the file was deleted."""
+    images = {image.name: image for image in below.rglob("*.img")}
     found = {}
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # it was let go of meanwhile
-            file = Path(backing.read_text().rstrip("\n").removesuffix(" (deleted)"))
-            if file.is_relative_to(below):
-                found[Path("/dev") / backing.parent.parent.name] = file
+    for binding in bindings():
+        file = Path(binding.file.removesuffix(" (deleted)"))
+        if not file.is_relative_to(below):
+            # Of a file that was bound in a mount namespace which is gone, the kernel shows only the end of the path.
+            if (image := images.get(binding.name)) is None or not _is_bound_to(binding, image):
+                continue
+            file = image
+        found[Path("/dev") / binding.entry.name] = file
     return found
+
+
+def _is_bound_to(binding: Binding, image: Path) -> bool:
+    with suppress(HostError):  # it was let go of meanwhile
+        return is_bound_to(binding, str(image))
+    return False
 
 
 def detach(device: Path) -> None:
