@@ -118,6 +118,8 @@ class Viewer:
         health = self._get("polly serve", f"{polly}/health")
         agents = self._get("polly serve", f"{polly}/v1/agents")
         slaves = self._get("the master", f"{master}/slaves")
+        books = self._books()
+        # After the books: a host unmounts first and reports it then, and what is in no book must not be seen any more.
         volumes = self._stage.cluster.volumes
         mounted = {str(mount.target) for mount in mounts_below(volumes) if mount.target != volumes}
         platform = self._stage.platform_disk.directory
@@ -127,7 +129,7 @@ class Viewer:
             active={slave["id"] for slave in slaves["slaves"] if slave["active"]},
             disks=list(_disks(slaves)),
             pending=list(self._pending(master)),
-            books=self._books(),
+            books=books,
             images={path.name.removesuffix(".img") for path in _volume_files(platform)},
             loops={file.name for file in loop_devices(platform).values()},
             mounted=mounted,
