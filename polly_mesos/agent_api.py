@@ -37,6 +37,9 @@ from polly_mesos.model import Filesystem, FormatState, HostIdentity, Json
 
 T = TypeVar("T")
 
+ALREADY_SERVING = "this executor serves one task in its life"
+"""The message of the TASK_FAILED of a task for which an executor has no use, because it runs an earlier one."""
+
 _converter = cattrs.Converter(forbid_extra_keys=False)
 
 

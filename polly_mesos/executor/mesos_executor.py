@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import cattrs
 
-from polly_mesos.agent_api import Summons, decode
+from polly_mesos.agent_api import ALREADY_SERVING, Summons, decode
 from polly_mesos.errors import PollyError
 from polly_mesos.executor.half import ExecutorHalf
 from polly_mesos.executor.scheduler_client import SchedulerClient
@@ -89,7 +89,7 @@ class PollyExecutor:
         task_id = str(task["task_id"]["value"])
         with self._guard:
             if self._task or self._ending.is_set():
-                self._update(task_id, "TASK_FAILED", "this executor serves one task in its life")
+                self._update(task_id, "TASK_FAILED", ALREADY_SERVING)
                 return
             self._task = task_id
             self._half = self._make_half()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from polly_mesos.agent_api import Summons, encode
+from polly_mesos.agent_api import ALREADY_SERVING, Summons, encode
 from polly_mesos.config import AgentSettings
 from polly_mesos.errors import PollyError, UnknownAgent
 from polly_mesos.faults import fault_point
@@ -37,8 +37,8 @@ REFUSE_TOO_SMALL = 5.0
 _RECONCILE = 3.0
 _FIRST_RELAUNCH = 0.5
 _LONGEST_RELAUNCH = 60.0
-_DROPPED_RELAUNCH = 2.0
-"""Seconds after which a launch that an agent dropped is tried again: the agent still clears away the last executor."""
+_REFUSED_RELAUNCH = 2.0
+"""Seconds after which a launch is tried again that an agent or an executor had no use for: the last one is not gone."""
 _ENDED = {
     "TASK_FINISHED",
     "TASK_FAILED",
@@ -340,8 +340,9 @@ class Framework:
     def _ended(self, agent_id: str, executor: _Executor, status: Json) -> None:
         executor.task = ""
         self._filtered = True
-        if status["state"] == "TASK_DROPPED":
-            delay = _DROPPED_RELAUNCH  # nothing ran, so nothing has failed
+        lives = status.get("message") == ALREADY_SERVING
+        if lives or status["state"] == "TASK_DROPPED":
+            delay = _REFUSED_RELAUNCH  # nothing ran, so nothing has failed
         else:
             executor.ended = status["task_id"]["value"]
             executor.failures += 1
@@ -356,7 +357,11 @@ class Framework:
             _remedy(str(status.get("message", ""))),
             delay,
         )
-        self._presence.idle(agent_id)
+        if lives:
+            # It runs a task of which we have not heard, as behind a new leader whom its agent told of it later.
+            self.driver.reconcile([])
+        else:
+            self._presence.idle(agent_id)
 
     def _take_offers(self) -> None:
         with self._lock:

@@ -186,9 +186,7 @@ class Machine:
             else:
                 operation = self._new_operation(identifier, "", {})
                 self._journal.add(operation)
-                operation.answer_ourselves(
-                    messages.DROPPED, self._new_uuid(), "the provider does not know this operation"
-                )
+                operation.answer_ourselves(messages.DROPPED, self._new_uuid(), "it never reached the provider")
 
     def _publish(self, event: Mapping[str, Any]) -> None:
         resources = tuple(event.get("resources", ()))
@@ -334,8 +332,7 @@ class Machine:
         return provider_of_operation(operation.info) == self.identity.id
 
     def _ask_handler(self) -> None:
-        operation = self._journal.unanswered
-        if operation is not None and operation.judging.due(self._now):
+        if (operation := self._journal.unanswered) is not None and operation.judging.due(self._now):
             operation.judging.begin()
             self._actions.append(steps.Apply(operation.id, operation.application))
         # The ledger does not know volumes whose CREATE, which came before, it has not judged.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from polly_mesos.agent_api import ALREADY_SERVING
 from polly_mesos.config import AgentSettings, Constraint
 from polly_mesos.ledger import Ledger
 from polly_mesos.model import Agent, AgentState
@@ -236,6 +237,27 @@ def test_a_launch_that_the_agent_drops_is_no_failure_of_the_executor(story: Stor
     clock.now += 2
     story.offer("a1")
     assert len(story.driver.accepted) == 8, "every two seconds, and the first one's end counts once"
+
+
+def test_an_executor_that_runs_unheard_of_is_asked_for_and_left_alone(
+    story: Story, ledger: Ledger, clock: Clock
+) -> None:
+    """A new leader did not know of its task when we asked, for its agent came back later."""
+    clock.now += 10
+    story.offer("a1")
+    ledger.set_agent_state("a1", AgentState.CONNECTED)
+    asked = story.driver.reconciled
+    story.update("a1", "TASK_FAILED", message=ALREADY_SERVING)
+    assert story.driver.reconciled == asked + 1
+    assert ledger.agent("a1").state is AgentState.CONNECTED
+    story.update("a1", "TASK_RUNNING", task="polly.a1.of-before")
+    clock.now += 10
+    story.offer("a1")
+    assert len(story.driver.accepted) == 1
+    story.update("a1", "TASK_FAILED", task="polly.a1.of-before")
+    clock.now += 0.6
+    story.offer("a1")
+    assert len(story.driver.accepted) == 2, "the pause has not grown"
 
 
 def test_an_ended_executor_on_an_agent_that_was_cut_off_is_launched_again(story: Story, clock: Clock) -> None:
