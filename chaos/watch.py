@@ -20,7 +20,7 @@ _EVERY = 0.25
 _LOST_LEADERSHIP = "Lost leadership"
 _ABORT = re.compile(r"^F\d{4} |Check failed|\*\*\* Aborted at|terminate called|ABORT: ", re.MULTILINE)
 """How libprocess and glog begin their last words."""
-_WINDOWS = re.compile(
+WINDOWS = re.compile(
     r"slave\.cpp:(9131|9262)\] Check failed: 'resourceProvider' Must be non NULL"
     r"|master\.cpp:11687\] Check failed: .*resourceProviders\.contains"
 )
@@ -79,7 +79,7 @@ class Watch:
                     # What Mesos' master does when ZooKeeper has missed it for too long; an init system starts it again.
                     node.launch()
                     continue
-                if _WINDOWS.search(_end_of(node.log)):
+                if WINDOWS.search(_end_of(node.log)):
                     log.warning("%s ended in a window of Mesos' own and is started again", name)
                     self.windows += 1
                     node.launch()
@@ -137,8 +137,8 @@ class Watch:
 
 def unexplained(text: str) -> list[str]:
     """The lines of a log that tell of an abort, without those of Mesos' own windows."""
-    found = [line for line in text.splitlines() if _ABORT.search(line) and not _WINDOWS.search(line)]
-    if _WINDOWS.search(text):
+    found = [line for line in text.splitlines() if _ABORT.search(line) and not WINDOWS.search(line)]
+    if WINDOWS.search(text):
         # glog's handler of the signal that follows its own words
         found = [line for line in found if "*** Aborted at" not in line]
     return found

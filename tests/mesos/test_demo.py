@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chaos.watch import WINDOWS
 from polly_mesos.demo.directory import DemoDirectory
 from polly_mesos.demo.steps import STEPS
 from polly_mesos.demo.supervise import FRAMEWORK, POLLY, polly_command
@@ -164,12 +165,21 @@ def test_as_an_ordinary_user_it_uses_the_directory_driver(ordinary_user: Ordinar
 
 @pytest.mark.parametrize("event", ["reserving", "launching", "task-finished", "destroying"])
 def test_killing_the_executors_delays_it_only(directory: Path, event: str) -> None:
-    with RunningDemo(directory) as demo:
-        demo.wait_for_event(event)
-        killed = demo.executors()
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        report = demo.result()
+    """An agent that ends in a window of Mesos' own, which no dead executor can close, makes it begin anew."""
+    for left in reversed(range(3)):
+        with RunningDemo(directory) as demo:
+            demo.wait_for_event(event)
+            killed = demo.executors()
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            try:
+                report = demo.result()
+                break
+            except AssertionError:
+                logs = [log.read_text(errors="replace") for log in directory.glob("mesos/agents/*/log")]
+                if not left or not any(map(WINDOWS.search, logs)):
+                    raise
+        shutil.rmtree(directory)
     assert len(killed) == 2
     assert_complete(report, directory)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +115,15 @@ def test_helpers_are_there_under_the_names_that_mesos_looks_for(tmp_path: Path) 
 
 
 def sleeper(tmp_path: Path, **environment: str) -> Process:
-    return spawn([sys.executable, "-S", "-c", "import time; time.sleep(100)"], environment, tmp_path / "log")
+    """A process that sleeps; right after it was spawned, the kernel does not show its environment yet."""
+    log = tmp_path / f"log-{uuid.uuid4()}"
+    program = "import time; print('here', flush=True); time.sleep(100)"
+    process = spawn([sys.executable, "-S", "-c", program], environment, log)
+    deadline = time.monotonic() + 30
+    while not log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
 
 
 def test_a_process_is_known_by_its_start_and_not_by_its_number_alone(tmp_path: Path) -> None:
