@@ -119,19 +119,17 @@ def _mount_point(entry: Path) -> str:
     return ""
 
 
-def may_discard(device: str, *, allowed: bool) -> None:
-    """Whether blocks that are discarded, or zeroed, give their space back to the file system below.
+def keep_discarded(device: str) -> None:
+    """Let blocks that are discarded, or zeroed by the file system, keep their space in the file system below.
 
-    They would have to be found anew when they are written (:func:`drivers.loop.images.allocate`). The kernel keeps the
-    setting for whatever is bound to the device next. Source: ``queue/discard_max_bytes`` in
+    Else they have to be found anew when they are written (:func:`drivers.loop.images.allocate`). The kernel has no way
+    back: whatever is bound to the device next cannot discard either. Source: ``queue/discard_max_bytes`` in
     ``Documentation/ABI/stable/sysfs-block``.
     """
-    queue = SYSFS / os.path.basename(device) / "queue"
     try:
-        most = (queue / "discard_max_hw_bytes").read_text() if allowed else "0"
-        (queue / "discard_max_bytes").write_text(most)
+        (SYSFS / os.path.basename(device) / "queue" / "discard_max_bytes").write_text("0")
     except OSError as error:
-        log.warning("%s: discarded blocks cannot be kept for the volume: %s", device, error)
+        log.warning("%s: blocks that are discarded lose their space in the image: %s", device, error)
 
 
 @contextlib.contextmanager

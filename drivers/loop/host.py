@@ -23,8 +23,8 @@ from drivers.loop.devices import (
     bound_device,
     device_node,
     is_bound_to,
+    keep_discarded,
     locked,
-    may_discard,
     opened,
     refused,
 )
@@ -81,7 +81,7 @@ class LoopHost(HostDriver):
         with locked(image):
             wait_until_held(_holder(image), self._node, deadline)
             device = bound_device(image) or _bind(image, deadline)
-            may_discard(device, allowed=False)
+            keep_discarded(device)
             return device
 
     def release(self, attachment: Json) -> None:
@@ -152,7 +152,6 @@ def _bind(image: str, deadline: float) -> str:
 
 
 def _unbind(device: str) -> None:
-    may_discard(device, allowed=True)
     try:
         with opened(device) as descriptor:
             fcntl.ioctl(descriptor, _LOOP_CLR_FD)

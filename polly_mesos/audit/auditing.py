@@ -13,12 +13,13 @@ from polly_mesos.audit.masters import compare_master
 from polly_mesos.audit.platforms import compare_platforms
 from polly_mesos.audit.records import compare_records
 from polly_mesos.audit.world import World
+from polly_mesos.mesos.provider.steps import Timing
 from polly_mesos.model import AgentState
 
 PAUSE_SECONDS = 2.0
 """Between the two looks of an audit, where nothing else is said."""
 
-_TOTALS_ON_THEIR_WAY = 3.0
+_TOTALS_ON_THEIR_WAY = Timing().minimum_interval + 2.0
 """What an executor and its agent take at most, after the settle time, to tell the master of new totals."""
 
 

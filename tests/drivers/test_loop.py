@@ -129,6 +129,7 @@ class TestRoom:
         below = os.statvfs(small)
         with open(small / "balloon", "wb") as balloon:
             os.posix_fallocate(balloon.fileno(), 0, (below.f_bavail - left) * below.f_frsize)
+        assert takes(small, volume) >= 24 * MB, "mkfs has discarded the blocks"
         where = small.parent / "mounted"
         where.mkdir()
         mounts.mount(device.locate(attachment, 5.0), str(where), "ext4")

@@ -302,7 +302,7 @@ def test_totals_that_are_not_the_ledgers(cluster: Cluster, volume: Volume) -> No
     found = only(cluster, "provider.totals")
     assert "as volume data" in found.what
     assert "for role eng" in found.what
-    assert cluster.pauses == [5.0], "totals are settled after two seconds and on their way for three"
+    assert cluster.pauses == [9.0], "totals settle for two seconds, are replaced every five, and then on their way"
 
 
 def test_a_provider_that_the_master_has_lost(cluster: Cluster) -> None:
