@@ -23,7 +23,9 @@ Json = dict[str, Any]
 RESERVATION = {"type": "DYNAMIC", "role": "test", "principal": "test"}
 CAPABILITIES = [{"type": "PARTITION_AWARE"}, {"type": "RESERVATION_REFINEMENT"}]
 PROVIDER = "org.polly.mesos"
-SCRIPT = "echo precious > data/file; while true; do date +%s%N > data/new; mv data/new data/beat; sleep 0.1; done"
+BEAT = "while true; do date +%s%N > data/new; mv data/new data/beat; sleep 0.1; done"
+BEGIN = f"echo precious > data/new; mv data/new data/file; {BEAT}"
+RESUME = f"grep -qx precious data/file && {BEAT}"
 
 
 class LastingFramework(Framework):
@@ -178,7 +180,7 @@ class Story:
         """Launch the task again on the volume, which is on offer; it must find the data of the one before."""
         with self.framework.holding(self.agent_id) as offers:
             offer, disk = wait_until(lambda: _find(offers(), _is_named("busy")))
-            self.framework.use(offer, self._launch(offer, disk, f"grep precious data/file && {SCRIPT}"))
+            self.framework.use(offer, self._launch(offer, disk, RESUME))
         self._running()
 
     def create(self, name: str) -> None:
@@ -227,7 +229,7 @@ class Story:
             {"type": "CREATE", "create": {"volumes": [volume]}},
         ]
 
-    def _launch(self, offer: Mapping[str, Any], disk: Json, script: str = SCRIPT) -> Json:
+    def _launch(self, offer: Mapping[str, Any], disk: Json, script: str = BEGIN) -> Json:
         self._tasks += 1
         self.task = f"writer-{self._tasks}"
         return task_on(dict(offer), self.task, disk, script)
