@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chaos.disks import loop_devices
+
 
 def require_root() -> None:
     """Skip the test for anybody else."""
@@ -16,15 +18,7 @@ def require_root() -> None:
 
 def loop_devices_below(directory: Path) -> list[str]:
     """The loop devices that are bound to a file below the directory."""
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            file = backing.read_text().strip()
-        except OSError:
-            continue
-        if file.startswith(f"{directory}/"):
-            found.append(f"/dev/{backing.parent.parent.name}")
-    return found
+    return [str(device) for device in loop_devices(directory)]
 
 
 def mounts_below(directory: Path) -> list[str]:

@@ -16,6 +16,8 @@ run: with POLLY_ENDURANCE set, pytest does a few cycles. Thousands are done, and
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 
 import click
@@ -45,6 +47,7 @@ def test_mesos_comes_through_every_disturbance(mesos: Mesos) -> None:
 @click.option("--agents", default=4, show_default=True)
 def main(cycles: int, seed: int, agents: int) -> None:
     """Wear a real Mesos out; fails where a process of it ends by itself, or where it does not come to rest."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the cluster goes down too
     ensure_mesos()
     begun = time.monotonic()
     with endurance(seed=seed, agents=agents) as made:
