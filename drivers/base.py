@@ -17,12 +17,12 @@ from __future__ import annotations
 import enum
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from polly_mesos.errors import NotSupported, UnknownDriver
-from polly_mesos.model import Filesystem, HostIdentity, Json
+from polly_mesos.model import MB, Filesystem, HostIdentity, Json, Profile
 
 
 class Capability(enum.StrEnum):
@@ -50,6 +50,8 @@ class Tags:
 
     :param volume: our volume id, or our snapshot id on a snapshot
     :param epoch: the ledger's epoch; a restored ledger has a higher one
+    :param user: more facts about the volume; they come back as they were given
+    :param labels: the user's own, written as plainly as the platform can; they need not come back
     """
 
     cluster: str
@@ -57,6 +59,7 @@ class Tags:
     profile: str
     epoch: int = 1
     user: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class CreateRequest:
 
     :param token: idempotency token: a second call with the same token returns the volume of the first
     :param zone: empty where the platform has none
-    :param options: platform settings of the profile that are not in the common words
+    :param options: what the profile says in the words of :attr:`Driver.options`, without what it leaves out
     """
 
     token: str
@@ -76,7 +79,7 @@ class CreateRequest:
     iops: int | None = None
     encryption: bool = False
     filesystem: Filesystem = Filesystem.EXT4
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,38 @@ class Fence:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a service needs, and whether it is there.
+
+    :param name: what, as ``credentials``, ``permission ec2:CreateVolume`` or ``zone eu-west-1a``
+    :param passed: None where it could not be found out
+    :param detail: what was seen; one sentence for people
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+    remedy: str = ""
+
+
+class DriverSettings:
+    """What a driver's settings type may inherit, to judge more than its own fields."""
+
+    __slots__ = ()
+
+    def check_profile(self, profile: Profile) -> None:
+        """Refuse a profile that this service cannot fulfil, before anything is asked of the platform.
+
+        :raises FieldError: with ``field`` as polly.yml names it below the profile: ``type``, ``options.throughput``
+        """
+
+
 class ControllerDriver(ABC):
-    """The controller side. Methods may be called from several threads, never at once for one volume."""
+    """The controller side. Methods may be called from several threads, never at once for one volume.
+
+    A method waits for the platform only as long as its settings say.
+    """
 
     capabilities: frozenset[Capability] = frozenset()
 
@@ -158,6 +191,8 @@ class ControllerDriver(ABC):
     @abstractmethod
     def create(self, request: CreateRequest) -> PlatformVolume:
         """Make a volume, idempotent by ``request.token``; may return it while it is still CREATING.
+
+        The caller looks with :meth:`get` until it is AVAILABLE. A platform that does not know it yet may say so.
 
         :raises PlatformFull: no space; nothing was made
         :raises AlreadyExists: the token was used with another size or type
@@ -178,7 +213,7 @@ class ControllerDriver(ABC):
 
     @abstractmethod
     def delete(self, platform_id: str) -> None:
-        """Delete a volume. Succeeds where it is gone already.
+        """Delete a volume, so that nobody can attach it any more. Succeeds where it is gone already.
 
         :raises VolumeInUse: a host holds it
         """
@@ -191,6 +226,7 @@ class ControllerDriver(ABC):
 
         :raises VolumeInUse: another host holds it
         :raises UnknownVolume: it does not exist
+        :raises UnknownHost: the platform has no such host
         """
 
     @abstractmethod
@@ -200,6 +236,22 @@ class ControllerDriver(ABC):
         :param force: the host was fenced and cannot let go by itself: take the volume as it is
         :raises VolumeInUse: the platform sees that the host runs and uses the volume, whoever said that it cannot
         """
+
+    def check(self, profiles: Sequence[Profile]) -> tuple[Check, ...]:
+        """Whether the service can do what these profiles need, without changing anything on the platform.
+
+        An error that a driver raises here stands for a check that did not pass.
+        """
+        checks = []
+        for profile in profiles:
+            capacity = self.capacity(profile.zone, profile.platform_type)
+            told = "no limit of its own" if capacity.total is None else f"{capacity.total} bytes in all"
+            checks.append(Check(f"capacity of profile {profile.name}", True, told))
+        found = len(self.list().volumes)
+        return (*checks, Check("list volumes", True, f"the first page has {found} volumes of this cluster"))
+
+    def close(self) -> None:
+        """Wait for nothing any more: calls that wait raise PlatformUnavailable soon, with their outcome unknown."""
 
     def fence(self, host: HostIdentity) -> Fence:
         """Tell whether a host is proven unable to write to any volume of this platform, without changing anything.
@@ -292,6 +344,13 @@ class Driver:
     :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against
     :param host_settings: names of the settings that hosts may know; credentials never are among them
     :param filesystems: what its volumes can hold; the first is meant where a profile names none
+    :param options: ``module:class`` of a frozen dataclass that a profile's ``options`` are checked against; empty where
+        its profiles have none
+    :param granularity: bytes; what the platform allocates at once: Polly asks for multiples alone
+    :param minimum_size: bytes of the smallest volume
+    :param old_names: what else polly.yml may call the driver; a note tells the name of today
+    :param old_settings: what else polly.yml may call its settings, in any case, and what they are called today
+    :param dropped_settings: settings of old that mean nothing any more, and why, in one sentence
     """
 
     name: str
@@ -300,6 +359,12 @@ class Driver:
     settings: str
     host_settings: tuple[str, ...] = ()
     filesystems: tuple[Filesystem, ...] = (Filesystem.EXT4, Filesystem.XFS)
+    options: str = ""
+    granularity: int = MB
+    minimum_size: int = MB
+    old_names: tuple[str, ...] = ()
+    old_settings: Mapping[str, str] = field(default_factory=dict)
+    dropped_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_class(spec: str) -> type[Any]:

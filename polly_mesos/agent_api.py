@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 
 import cattrs
 
+from polly_mesos.errors import FieldError, PollyError, UnsafeFormat
 from polly_mesos.model import Filesystem, FormatState, HostIdentity, Json
 
 T = TypeVar("T")
@@ -247,3 +248,22 @@ class Progress:
     generation: int
     device: str = ""
     target: str = ""
+
+
+def error_from_json(data: Mapping[str, object]) -> PollyError:
+    """The error that :meth:`PollyError.as_json` wrote; a plain PollyError where the code is not known here."""
+    classes = _by_code(PollyError)
+    kind = classes.get(str(data.get("code", "")), PollyError)
+    message, remedy = str(data.get("message", "")), str(data.get("remedy", ""))
+    if issubclass(kind, FieldError):
+        return kind(message, remedy=remedy, field=str(data.get("field", "")), value=data.get("value"))
+    if issubclass(kind, UnsafeFormat):
+        return kind(message, remedy=remedy, found=str(data.get("found", "")))
+    return kind(message, remedy=remedy)
+
+
+def _by_code(kind: type[PollyError]) -> dict[str, type[PollyError]]:
+    found = {kind.code: kind} if "code" in vars(kind) else {}
+    for child in kind.__subclasses__():
+        found.update(_by_code(child))
+    return found

@@ -9,12 +9,12 @@ trying again can help. Each message names what was wrong; ``remedy`` says what t
     ├── ConfigurationError            polly.yml or a flag is wrong
     ├── InvalidRequest                a request's field is wrong
     ├── Unauthenticated · Forbidden   who are you · you may not
-    ├── NotFound                      UnknownVolume UnknownPool UnknownAgent UnknownProfile UnknownDriver
-    │                                 UnknownOperation
+    ├── NotFound                      UnknownVolume UnknownPool UnknownAgent UnknownHost UnknownProfile UnknownDriver
+    │                                 UnknownService UnknownOperation
     ├── Conflict                      VolumeInUse StaleGeneration AlreadyExists WrongState
     ├── InsufficientCapacity          the ledger has no such space to give
     ├── NotSupported                  the driver or platform declares that it cannot
-    ├── PlatformError                 PlatformUnavailable PlatformThrottled PlatformFull
+    ├── PlatformError                 PlatformUnavailable PlatformThrottled PlatformDenied PlatformFull
     ├── HostError                     UnsafeFormat DeviceNotFound MountFailed MissingTool
     ├── SchedulerUnreachable          the scheduler half does not answer
     ├── LedgerError                   LedgerCorrupt LedgerTooNew LedgerOfAnotherCluster LedgerLocked
@@ -24,7 +24,6 @@ trying again can help. Each message names what was wrong; ``remedy`` says what t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -127,6 +126,18 @@ class UnknownAgent(NotFound):
     code = "unknown-agent"
 
 
+class UnknownHost(NotFound):
+    """The platform has no such host, or not any more."""
+
+    code = "unknown-host"
+
+
+class UnknownService(NotFound):
+    """No service of that name is configured."""
+
+    code = "unknown-service"
+
+
 class UnknownProfile(NotFound):
     """No such profile."""
 
@@ -198,15 +209,20 @@ class PlatformError(PollyError):
 
     :param outcome_unknown: true where the call may have taken effect (a lost answer, a time-out): the caller must
         look before it does anything else, and never assume that nothing happened
+    :param request_id: the platform's own name of the request, for its support
     """
 
     code = "platform"
     http_status = 502
     exit_code = 8
 
-    def __init__(self, message: str, *, remedy: str = "", outcome_unknown: bool = False) -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, *, remedy: str = "", outcome_unknown: bool = False, request_id: str = "") -> None:
+        super().__init__(f"{message} [request {request_id}]" if request_id else message, remedy=remedy)
         self.outcome_unknown = outcome_unknown
+        self.request_id = request_id
+
+    def as_json(self) -> dict[str, object]:
+        return {**super().as_json(), "request_id": self.request_id} if self.request_id else super().as_json()
 
 
 class PlatformUnavailable(PlatformError):
@@ -223,6 +239,12 @@ class PlatformThrottled(PlatformError):
     code = "platform-throttled"
     http_status = 503
     retryable = True
+
+
+class PlatformDenied(PlatformError):
+    """The platform does not know the credentials, or they lack a permission; nothing was changed."""
+
+    code = "platform-denied"
 
 
 class PlatformFull(PlatformError):
@@ -364,22 +386,3 @@ class UnsupportedPlatform(LocalMesosError):
     """This machine cannot run the local Mesos."""
 
     code = "unsupported-platform"
-
-
-def from_json(data: Mapping[str, object]) -> PollyError:
-    """The error that :meth:`PollyError.as_json` wrote; a plain PollyError where the code is not known here."""
-    classes = _by_code(PollyError)
-    kind = classes.get(str(data.get("code", "")), PollyError)
-    message, remedy = str(data.get("message", "")), str(data.get("remedy", ""))
-    if issubclass(kind, FieldError):
-        return kind(message, remedy=remedy, field=str(data.get("field", "")), value=data.get("value"))
-    if issubclass(kind, UnsafeFormat):
-        return kind(message, remedy=remedy, found=str(data.get("found", "")))
-    return kind(message, remedy=remedy)
-
-
-def _by_code(kind: type[PollyError]) -> dict[str, type[PollyError]]:
-    found = {kind.code: kind} if "code" in vars(kind) else {}
-    for child in kind.__subclasses__():
-        found.update(_by_code(child))
-    return found

@@ -120,6 +120,9 @@ class Profile:
     :param iops: provisioned operations per second where the platform sells them, else None
     :param adopt: whether a CREATE by the owner of an abandoned volume gets that volume instead of an empty one
     :param zone: the platform's zone, or empty where the platform has none
+    :param granularity: bytes; every volume's size is a multiple, so that the platform makes what the ledger counts
+    :param options: settings of the platform that are not in the common words, as its driver names them
+    :param tags: the user's own, written on every volume
     """
 
     name: str
@@ -135,6 +138,9 @@ class Profile:
     iops: int | None = None
     encryption: bool = False
     adopt: bool = False
+    granularity: int = MB
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def pool(self) -> str:

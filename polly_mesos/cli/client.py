@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 import httpx
 
-from polly_mesos.errors import SchedulerUnreachable, from_json
+from polly_mesos.agent_api import error_from_json
+from polly_mesos.errors import SchedulerUnreachable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,5 +68,5 @@ def request(
             remedy="start `polly serve`, or name it by --scheduler",
         ) from error
     if answer.status_code >= 400:
-        raise from_json(answer.json())
+        raise error_from_json(answer.json())
     return answer.json() if answer.content else None

@@ -32,6 +32,7 @@ from polly_mesos.agent_api import (
     Welcome,
     decode,
     encode,
+    error_from_json,
 )
 from polly_mesos.errors import (
     ConfigurationError,
@@ -39,7 +40,6 @@ from polly_mesos.errors import (
     PollyError,
     SchedulerUnreachable,
     Unauthenticated,
-    from_json,
 )
 from polly_mesos.model import Json
 
@@ -259,7 +259,7 @@ def _failure(response: httpx.Response, request: str) -> PollyError:
     if response.status_code == 401:
         return Unauthenticated(f"{request}: the token is not accepted")
     if isinstance(data, dict) and "code" in data:
-        return from_json(data)
+        return error_from_json(data)
     if response.status_code >= 500:
         words = "does not answer for now" if response.status_code in _RETRY_STATUSES else "failed"
         return SchedulerUnreachable(f"{request}: the scheduler {words} (HTTP {response.status_code})")
