@@ -28,13 +28,16 @@ def installed_drivers() -> dict[str, Driver]:
 
 
 def find_driver(name: str) -> Driver:
-    """The driver of that name.
+    """The driver of that name, or the one that was called so before.
 
     :raises UnknownDriver: none is installed under it, or it cannot be imported
     """
     entries = _entries()
     if name in entries:
         return _load(entries[name])
+    for driver in installed_drivers().values():
+        if name in driver.old_names:
+            return driver
     close = difflib.get_close_matches(name, entries, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UnknownDriver(

@@ -85,7 +85,7 @@ def create_volume(request: VolumeRequest, half: Half) -> VolumeView:
     if profile is None:
         raise UnknownProfile(f"no profile {request.profile!r}", remedy=f"one of {', '.join(sorted(half.profiles))}")
     largest = profile.maximum_size or request.size
-    if request.size % MB or not profile.minimum_size <= request.size <= largest:
+    if request.size % profile.granularity or not profile.minimum_size <= request.size <= largest:
         raise InvalidRequest(
             f"size {request.size} is not possible in profile {profile.name!r}",
             field="size",

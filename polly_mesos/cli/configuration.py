@@ -22,7 +22,10 @@ def config() -> None:
 @format_option
 def check(file: Path, output: str) -> None:
     """Tell every mistake with its line, or show what the file means. Secrets are not shown."""
-    described = describe(load(file))
+    configuration = load(file)
+    for note in configuration.notes:
+        click.echo(f"Note: {note}", err=True)
+    described = describe(configuration)
     if output == "json":
         click.echo(json.dumps(described, indent=2, default=str))
     else:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "local": ("polly_mesos.cli.local:local", "A real Mesos on this machine."),
     "operation": ("polly_mesos.cli.records:operation", "The journal of every change."),
     "pool": ("polly_mesos.cli.records:pool", "The capacity behind each profile."),
+    "service": ("polly_mesos.cli.service:service", "The storage platforms: prove a configuration without harm."),
     "serve": ("polly_mesos.cli.serve:serve", "Run the scheduler half."),
     "volume": ("polly_mesos.cli.volume:volume", "List, create, adopt and delete volumes."),
 }

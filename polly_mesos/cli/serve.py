@@ -13,6 +13,8 @@ import structlog
 from polly_mesos import faults
 from polly_mesos.config import load
 
+log = logging.getLogger(__name__)
+
 _LEVELS = ["debug", "info", "warning", "error"]
 
 
@@ -76,6 +78,8 @@ def serve(config: Path, new_framework: bool, log_level: str, log_format: str) ->
     """
     configuration = load(config)
     start_logging(log_level, log_format)
+    for note in configuration.notes:
+        log.warning("%s", note)
     faults.check_environment()
     # Late, so that `polly --help` and the other commands do not load the servers.
     from polly_mesos.api.server import ApiServer

@@ -35,6 +35,7 @@ class Service:
     :param capacity: bytes that all its pools may take together, None where the platform alone says
     :param fencing: who says that a host cannot write to it any more; None for the platform where its driver can tell,
         else an operator
+    :param tags: the user's own, for every volume of the service
     """
 
     name: str
@@ -42,6 +43,7 @@ class Service:
     settings: Any = dataclasses.field(repr=False)
     capacity: int | None = None
     fencing: Fencing | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Configuration:
     :param path: the file it was read from
     :param capacities: profile -> bytes that its pool may take at most; a profile that is not here has no limit but
         its platform's
+    :param notes: what is understood, and should be written differently: each a line of text
     """
 
     path: Path
@@ -64,6 +67,7 @@ class Configuration:
     planner: PlannerSettings
     check: CheckSettings
     capacities: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def pool_capacity(self, profile: Profile) -> int | None:
         """The most bytes that a profile's pool may take, None where only the platform says.
@@ -99,7 +103,13 @@ def _describe_service(service: Service) -> dict[str, Any]:
         field.name: _HIDDEN if is_secret(field) else _plain(getattr(service.settings, field.name))
         for field in dataclasses.fields(service.settings)
     }
-    return {"driver": service.driver.name, **settings, "capacity": service.capacity, "fencing": _plain(service.fencing)}
+    return {
+        "driver": service.driver.name,
+        **settings,
+        "capacity": service.capacity,
+        "fencing": _plain(service.fencing),
+        "tags": dict(service.tags),
+    }
 
 
 def is_secret(field: dataclasses.Field[Any]) -> bool:

@@ -78,6 +78,7 @@ class Document:
     :param referred: paths whose whole value is one environment reference
     :param secret: paths whose values no message may show
     :param wrong: paths that have a mistake
+    :param notes: what is understood, and should be written differently
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Document:
     secret: set[Path] = field(default_factory=set)
     wrong: set[Path] = field(default_factory=set)
     mistakes: list[ConfigurationMistake] = field(default_factory=list)
+    notes: list[ConfigurationMistake] = field(default_factory=list)
 
     def line(self, path: Path) -> int:
         """The line of a path, or of the nearest thing around it that is in the file."""
@@ -100,6 +102,18 @@ class Document:
             self.wrong.add(path)
             value = "" if path in self.secret else _PASSWORD.sub("//***@", self.written.get(path, ""))
             self.mistakes.append(ConfigurationMistake(self.line(path), dotted(path), value, message, remedy))
+
+    def note(self, path: Path, message: str, remedy: str = "") -> None:
+        """Record what is understood, and should be written differently; what it holds is not shown."""
+        self.notes.append(ConfigurationMistake(self.line(path), dotted(path), "", message, remedy))
+
+    def rename(self, path: Path, new: Path) -> None:
+        """Let a value, and all that is in it, count as if it stood at another path; its line stays."""
+        length = len(path)
+        for table in (self.lines, self.written):
+            moved = {(*new, *key[length:]): found for key, found in table.items() if key[:length] == path}
+            table.update(moved)  # type: ignore[arg-type]
+        self.referred |= {(*new, *key[length:]) for key in self.referred if key[:length] == path}
 
     def mistake_at_key(self, path: Path, message: str, remedy: str = "") -> None:
         """Record a mistake about the key itself; what it holds does not matter, and may be a secret."""

@@ -86,6 +86,7 @@ def _read(document: Document, path: Path) -> Configuration | None:
         planner=planner,
         check=check,
         capacities=capacities,
+        notes=tuple(note.text(str(path)) for note in document.notes),
     )
 
 

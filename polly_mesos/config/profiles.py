@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from drivers.base import Driver, DriverSettings, load_class
 from polly_mesos.config.configuration import Service
 from polly_mesos.config.document import Document, Path
 from polly_mesos.config.quantities import format_size
 from polly_mesos.config.services import named_entries
 from polly_mesos.config.settings import ProfileSettings
-from polly_mesos.config.validation import suggestion, validate
+from polly_mesos.config.validation import settings_model, suggestion, validate
+from polly_mesos.errors import FieldError, PollyError
 from polly_mesos.model import MB, Filesystem, Profile
 
 _SMALLEST = {Filesystem.XFS: 300 * MB}
@@ -53,15 +56,20 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
     if settings.mount_options and filesystem is Filesystem.NONE:
         message = "are given, and this service's volumes are directories, which nothing mounts"
         document.mistake((*place, "mount_options"), message, "leave them out")
-    smallest = _SMALLEST.get(filesystem, MB)
+    platform_smallest = MB if service is None else service.driver.minimum_size
+    granularity = MB if service is None else service.driver.granularity
+    needed = max(_SMALLEST.get(filesystem, MB), platform_smallest)
+    smallest = -(-needed // granularity) * granularity
     minimum = smallest if settings.minimum_size is None else settings.minimum_size
     if minimum < smallest:
-        message = f"is too small for {filesystem}" if filesystem in _SMALLEST else "is too small for a volume"
-        document.mistake((*place, "minimum_size"), message, f"write {format_size(smallest)} or more")
+        for_what = "a volume" if needed == platform_smallest else filesystem
+        document.mistake(
+            (*place, "minimum_size"), f"is too small for {for_what}", f"write {format_size(smallest)} or more"
+        )
     elif settings.maximum_size is not None and settings.maximum_size < minimum:
         message = f"is less than the smallest volume, {format_size(minimum)}"
         document.mistake((*place, "maximum_size"), message, "raise it, or lower minimum_size")
-    return Profile(
+    profile = Profile(
         name=name,
         service=settings.service,
         filesystem=filesystem,
@@ -75,7 +83,30 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
         iops=settings.iops,
         encryption=settings.encryption,
         adopt=settings.adopt,
+        granularity=granularity,
+        options={} if service is None else _options(document, (*place, "options"), settings.options, service.driver),
+        tags={**({} if service is None else service.tags), **settings.tags},
     )
+    if service is not None and isinstance(service.settings, DriverSettings):
+        try:
+            service.settings.check_profile(profile)
+        except FieldError as error:
+            document.mistake((*place, *error.field.split(".")), error.message, error.remedy)
+    return profile
+
+
+def _options(document: Document, place: Path, written: Mapping[str, Any], driver: Driver) -> Mapping[str, Any]:
+    """What a profile says in its platform's own words, checked against the driver's."""
+    if not driver.options:
+        if written:
+            document.mistake(place, f"are given, and driver {driver.name} has none", "leave them out")
+        return {}
+    try:
+        model = validate(settings_model(load_class(driver.options)), dict(written), document, place)
+    except PollyError as error:
+        document.mistake(place, f"cannot be read: {error.message}", error.remedy)
+        return {}
+    return {} if model is None else {key: getattr(model, key) for key in written if hasattr(model, key)}
 
 
 def _divide(document: Document, service: Service, written: Mapping[str, int | None]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 from drivers.base import Capability, Driver, load_class
 from polly_mesos.config.configuration import Service, is_secret
 from polly_mesos.config.document import Document, Path
+from polly_mesos.config.old_settings import modern
 from polly_mesos.config.quantities import Mistake
 from polly_mesos.config.settings import Fencing, ServiceSettings, check_name
 from polly_mesos.config.validation import settings_model, validate
@@ -47,6 +48,7 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
         return None
     try:
         driver = find_driver(common.driver)
+        values = modern(document, place, values, driver)
         kind = load_class(driver.settings)
     except PollyError as error:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
@@ -54,7 +56,9 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
     if common.fencing is Fencing.PLATFORM:
         _check_fencing(document, place, driver)
     settings = _driver_settings(document, place, values, driver, kind)
-    return None if settings is None else Service(name, driver, settings, common.capacity, common.fencing)
+    if settings is None:
+        return None
+    return Service(name, driver, settings, common.capacity, common.fencing, common.tags)
 
 
 def _check_fencing(document: Document, place: Path, driver: Driver) -> None:
@@ -74,7 +78,7 @@ def _driver_settings(document: Document, place: Path, values: dict[str, Any], dr
     """The driver's own settings; its ``capacity``, where it has one, is the service's."""
     fields = dataclasses.fields(kind)
     document.secret |= {(*place, field.name) for field in fields if is_secret(field)}
-    common = {"driver", "capacity", "fencing"} - {field.name for field in fields}
+    common = {"driver", "capacity", "fencing", "tags"} - {field.name for field in fields}
     own = {key: value for key, value in values.items() if key not in common}
     _refuse_written_secrets(document, place, own, fields)
     model = validate(settings_model(kind), own, document, place)

@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -296,6 +296,7 @@ class ServiceSettings(Settings):
     driver: str
     capacity: Size | None = None
     fencing: Fencing | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
 
 
 class ProfileSettings(Settings):
@@ -314,3 +315,5 @@ class ProfileSettings(Settings):
     encryption: bool = False
     adopt: bool = False
     capacity: Size | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)

@@ -270,6 +270,14 @@ def _check_size(disk: Disk) -> None:
             value=size_mb,
             remedy=f"ask for at least {-(-profile.minimum_size // MB)} MB",
         )
+    if disk.size % profile.granularity:
+        step = profile.granularity // MB
+        raise InvalidRequest(
+            f"volumes of profile {profile.name!r} come in steps of {step} MB, and {size_mb} MB is none",
+            field="scalar.value",
+            value=size_mb,
+            remedy=f"ask for {-(-size_mb // step) * step} MB",
+        )
     if profile.maximum_size is not None and disk.size > profile.maximum_size:
         raise InvalidRequest(
             f"a volume of {size_mb} MB is above the largest of profile {profile.name!r}",

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivers.base import CreateRequest, PlatformState, Tags
+from drivers.base import CreateRequest, PlatformState, PlatformVolume, Tags
 from polly_mesos.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -30,6 +30,7 @@ from polly_mesos.ledger import Ledger
 from polly_mesos.model import (
     HostIdentity,
     Json,
+    Operation,
     OperationState,
     Profile,
     Publication,
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 _FIRST_RETRY = 0.25
 _LONGEST_RETRY = 60.0
 _POLL = 0.2
+_LONGEST_POLL = 5.0
+_UNKNOWN_SECONDS = 60.0
 _AT_REST = frozenset({PublicationState.ATTACHED, PublicationState.PUBLISHED})
 _FINAL = (AlreadyExists, InvalidRequest, NotSupported)
 
@@ -162,6 +165,9 @@ class VolumeController:
             self._ledger.volume_failed(volume.id, f"profile {volume.profile!r} is not configured", final=False)
             return _LONGEST_RETRY
         request = self._request(volume, profile)
+        begun = self._begun(volume)
+        if begun is not None and (pause := self._await(volume, begun)) is not None:
+            return pause
         try:
             made = self._journaled(
                 "volume.create",
@@ -177,11 +183,38 @@ class VolumeController:
                 log.error("volume %s cannot be made: %s", volume.id, error)
                 return None
             raise
+        return self._made(volume, made, _POLL)
+
+    def _begun(self, volume: Volume) -> Operation | None:
+        """The last time that the platform said it is making the volume."""
+        done = self._ledger.operations(subject=volume.id, state=OperationState.DONE)
+        begun = [one for one in done if one.kind == "volume.create" and "platform_id" in one.outcome]
+        return max(begun, key=lambda one: one.finished, default=None)
+
+    def _await(self, volume: Volume, begun: Operation) -> float | None:
+        """Look at what the platform is making, less often the longer it takes.
+
+        :return: seconds until the next look, or None where it must be asked to make it again: it knows of none
+        """
+        waited = max(0.0, time.time() - begun.finished)
+        pause = min(_LONGEST_POLL, max(_POLL, waited / 4))
+        platform_id = str(begun.outcome["platform_id"])
+        try:
+            made = self._observed(
+                volume.service, "volume.get", lambda: self._services.controller(volume.service).get(platform_id)
+            )
+        except UnknownVolume:
+            # What was just made may not be known everywhere yet.
+            return pause if waited < _UNKNOWN_SECONDS else None
+        return self._made(volume, made, pause)
+
+    def _made(self, volume: Volume, made: PlatformVolume, pause: float) -> float:
+        """Take note of what the platform has by now; ``pause`` is the wait for what it is still making."""
         if made.state is PlatformState.ERROR:
             self._ledger.volume_failed(volume.id, f"the platform could not make {made.id}", final=True)
-            return None
+            return 0.0
         if made.state is not PlatformState.AVAILABLE:
-            return _POLL
+            return pause
         self._ledger.volume_created(volume.id, made.id)
         return 0.0
 
@@ -195,12 +228,15 @@ class VolumeController:
             iops=profile.iops,
             encryption=profile.encryption,
             filesystem=profile.filesystem,
+            options=profile.options,
         )
 
     def _tags(self, volume: Volume) -> Tags:
         node = self._ledger.agent(volume.agent).endpoint if volume.agent else ""
         user = encode(origin_of(volume, node))
-        return Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch, user)
+        profile = self._services.profiles.get(volume.profile)
+        labels = {} if profile is None else profile.tags
+        return Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch, user, labels)
 
     def _attach(self, volume: Volume, publication: Publication) -> float:
         host = self._identity(volume, publication)

@@ -222,6 +222,7 @@ class SchedulerHalf:
             self._driver.stop()
             self._driver.join()
         self.planning.stop()
+        self.services.close()
         self.controller.stop()
         self.ledger.close()
 

@@ -44,6 +44,11 @@ class Services:
         """The controller side of a service."""
         return self._controllers[service]
 
+    def close(self) -> None:
+        """Let no call wait for its platform any more."""
+        for controller in self._controllers.values():
+            controller.close()
+
     def host_services(self) -> tuple[HostService, ...]:
         """What hosts may know of the services: no credentials."""
         result = []

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import ControllerDriver
+from drivers.base import ControllerDriver, CreateRequest, PlatformVolume
 from drivers.directory.controller import DirectoryController
 from drivers.directory.settings import DirectorySettings
-from polly_mesos.errors import PlatformError, PlatformUnavailable
+from polly_mesos.errors import PlatformError, PlatformUnavailable, UnknownVolume
 from polly_mesos.ledger import DestroyVolume, Ledger
 from polly_mesos.model import (
     MB,
@@ -31,6 +31,8 @@ from polly_mesos.model import (
 )
 from polly_mesos.scheduler.controller import VolumeController
 from polly_mesos.scheduler.tags import decode
+from polly_mesos.testing.platform import Platform as SlowPlatform
+from polly_mesos.testing.platform import PlatformController, PlatformSettings
 from tests.unit.scheduler.conftest import GOLD
 
 DEADLINE = 10.0
@@ -288,3 +290,76 @@ def test_what_a_host_needs_for_a_publication_that_it_told_of_is_learnt_from_the_
     publication = ledger.publication(volume.id)
     assert publication is not None
     assert (publication.state, publication.generation) == (PublicationState.PUBLISHED, 7)
+
+
+@pytest.fixture
+def slow(platform: Platform, tmp_path: Path) -> Platform:
+    """A platform that takes three calls to make a volume."""
+    SlowPlatform.named(str(tmp_path), create_steps=3)
+    platform.driver = PlatformController(PlatformSettings(str(tmp_path)), "test")  # type: ignore[assignment]
+    return platform
+
+
+def test_a_volume_that_is_being_made_is_looked_at_and_asked_for_once(
+    ledger: Ledger, slow: Platform, volume: Volume
+) -> None:
+    controller = VolumeController(ledger, slow, cluster="test")  # type: ignore[arg-type]
+    pauses = [controller.step(volume.id) for _ in range(4)]
+    assert ledger.volume(volume.id).state is VolumeState.READY
+    assert slow.calls == ["create", "get", "get", "get"]
+    assert all(pause is not None and pause > 0 for pause in pauses[:3])
+    assert not open_intents(ledger)
+
+
+def test_the_longer_it_takes_the_less_often_it_is_looked_at(
+    ledger: Ledger, slow: Platform, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = VolumeController(ledger, slow, cluster="test")  # type: ignore[arg-type]
+    first = controller.step(volume.id)
+    now = time.time()
+    monkeypatch.setattr("polly_mesos.scheduler.controller.time.time", lambda: now + 10)
+    second = controller.step(volume.id)
+    monkeypatch.setattr("polly_mesos.scheduler.controller.time.time", lambda: now + 3600)
+    third = controller.step(volume.id)
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first < second < third <= 5.0
+
+
+def test_a_platform_that_does_not_know_yet_what_it_makes_is_waited_for_and_then_asked_again(
+    ledger: Ledger, slow: Platform, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = VolumeController(ledger, slow, cluster="test")  # type: ignore[arg-type]
+    controller.step(volume.id)
+    slow.before["get"] = [UnknownVolume("not known yet") for _ in range(2)]
+    assert controller.step(volume.id)
+    assert slow.calls == ["create", "get"]
+    now = time.time()
+    monkeypatch.setattr("polly_mesos.scheduler.controller.time.time", lambda: now + 61)
+    controller.step(volume.id)
+    assert slow.calls == ["create", "get", "get", "create"]
+    controller.step(volume.id)
+    controller.step(volume.id)
+    assert ledger.volume(volume.id).state is VolumeState.READY
+    assert len(slow.driver.list().volumes) == 1
+
+
+def test_a_volume_is_made_with_its_profiles_options_and_tags(
+    ledger: Ledger, platform: Platform, volume: Volume
+) -> None:
+    asked: list[CreateRequest] = []
+    real = platform.driver.create
+
+    def create(request: CreateRequest) -> PlatformVolume:
+        asked.append(request)
+        return real(dataclasses.replace(request, options={}))
+
+    platform.driver.create = create  # type: ignore[method-assign]
+    platform.profiles["gold"] = dataclasses.replace(
+        platform.profiles["gold"], options={"throughput": 250}, tags={"team": "storage"}
+    )
+    VolumeController(ledger, platform, cluster="test").step(volume.id)  # type: ignore[arg-type]
+    assert asked[0].options == {"throughput": 250}
+    assert asked[0].tags.labels == {"team": "storage"}
+    assert platform.driver.get(volume.id).tags.labels == {"team": "storage"}
