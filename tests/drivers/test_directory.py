@@ -17,7 +17,9 @@ from polly_mesos.model import MB, Filesystem, HostIdentity
 from polly_mesos.testing import driver_suite
 from tests.drivers.crashes import crash_in_every_state
 
-TestConformance = driver_suite(DRIVER, lambda tmp_path: {"directory": str(tmp_path / "platform"), "capacity": 512 * MB})
+TestConformance = driver_suite(
+    DRIVER, lambda tmp_path: {"directory": str(tmp_path / "platform"), "capacity": 512 * MB}, many=25
+)
 
 SIZE = 16 * MB
 HOST = HostIdentity("192.0.2.1:5051")

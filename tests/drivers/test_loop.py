@@ -35,7 +35,9 @@ from tests.leftovers import loop_devices_below
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
-TestConformance = driver_suite(DRIVER, lambda tmp_path: {"directory": str(tmp_path / "platform"), "capacity": 512 * MB})
+TestConformance = driver_suite(
+    DRIVER, lambda tmp_path: {"directory": str(tmp_path / "platform"), "capacity": 512 * MB}, many=25
+)
 
 SIZE = 16 * MB
 NODE = "192.0.2.1:5051"

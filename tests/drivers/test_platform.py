@@ -38,10 +38,21 @@ def machine(settings: Mapping[str, Any], node: str) -> Iterator[Machine]:
     simulated.stop()
 
 
+@contextlib.contextmanager
+def lost_answers(settings: Mapping[str, Any]) -> Iterator[None]:
+    platform = Platform.named(settings["name"])
+    for method in ("create", "attach", "detach", "delete"):
+        platform.inject(method, Fault(after=PlatformUnavailable("no answer", outcome_unknown=True)))
+    yield
+    platform.heal()
+
+
 TestPlatform = driver_suite(
     DRIVER,
     lambda tmp_path: {"name": str(tmp_path), "directory": str(tmp_path / "volumes")},
     machines=machine,
+    many=100,
+    lost_answers=lost_answers,
 )
 
 HOST, OTHER = HostIdentity("host-a"), HostIdentity("host-b")

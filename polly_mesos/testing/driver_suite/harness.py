@@ -7,9 +7,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from drivers.base import (
     Capability,
@@ -23,7 +26,7 @@ from drivers.base import (
     Tags,
     load_class,
 )
-from polly_mesos.errors import HostError
+from polly_mesos.errors import HostError, PlatformError, UnknownVolume
 from polly_mesos.model import HostIdentity, Json
 from polly_mesos.testing.driver_suite.machines import Machine, Machines, ProcessMachine
 
@@ -34,6 +37,9 @@ MACHINE, OTHER_MACHINE = "192.0.2.3:1", "192.0.2.4:1"
 OURS, OTHERS = "conformance", "conformance-others"
 
 _Made = TypeVar("_Made", PlatformVolume, PlatformSnapshot)
+
+LostAnswers = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
+"""Given the service's settings: in the block, the answer to the next change of the platform is lost."""
 
 Settings = Callable[[Path], Mapping[str, Any]]
 """The service's settings as polly.yml would have them, given an empty directory."""
@@ -55,7 +61,12 @@ class Harness:
     :param size: bytes of the volumes that are made
     :param timeout: seconds that the platform may take for one step
     :param machines: starts hosts that can be stopped; processes of this machine where None
+    :ivar many: how many volumes are listed together
+    :ivar lost_answers: makes the platform lose an answer; None where no network lies between
     """
+
+    many = 12
+    lost_answers: LostAnswers | None = None
 
     def __init__(
         self, driver: Driver, settings: Mapping[str, Any], size: int, timeout: float, machines: Machines | None = None
@@ -199,6 +210,14 @@ class Harness:
                 controller.delete(volume.id)
             assert self.volumes(controller) == {}, "a deleted volume is still listed"
 
+    @contextlib.contextmanager
+    def losing_an_answer(self) -> Iterator[None]:
+        """The platform does what it is asked next, and nobody hears of it: the call says that this may be so."""
+        assert self.lost_answers is not None
+        with self.lost_answers(self._settings), pytest.raises(PlatformError) as caught:
+            yield
+        assert caught.value.outcome_unknown, "a call whose answer was lost may have taken effect"
+
     def _known_to_hosts(self) -> dict[str, Any]:
         return {name: value for name, value in self._settings.items() if name in self.driver.host_settings}
 
@@ -210,9 +229,16 @@ class Harness:
     def _file(self, path: str) -> str:
         return path if self._is_block else os.path.join(path, "written-by-the-suite")
 
+    def _look(self, look: Callable[[], _Made]) -> _Made | None:
+        """A platform may not know everywhere yet what it was just asked for."""
+        try:
+            return look()
+        except UnknownVolume:
+            return None
+
     def _wait(self, look: Callable[[], _Made], what: str) -> _Made:
         deadline = time.monotonic() + self.timeout
-        while (found := look()).state is PlatformState.CREATING:
+        while (found := self._look(look)) is None or found.state is PlatformState.CREATING:
             assert time.monotonic() < deadline, f"{what} is still being made after {self.timeout} seconds"
             time.sleep(0.05)
         assert found.state is PlatformState.AVAILABLE, f"{what} is {found.state}"

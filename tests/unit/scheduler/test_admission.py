@@ -133,6 +133,16 @@ def test_sizes_that_are_no_whole_mb_are_refused(agent: Agent, size_mb: float, sa
     assert says in agent.send("RESERVE", resources, expect="OPERATION_FAILED").message
 
 
+def test_a_volume_between_the_steps_of_its_platform_is_refused_with_the_next_size(ledger: Ledger) -> None:
+    agent = Agent(ledger, dataclasses.replace(GOLD, granularity=1024 * MB))
+    agent.send("RESERVE", {"resources": [pool_disk(1500, RESERVATION)]})
+    verdict = agent.send("CREATE", {"volumes": [volume_disk(1500)]}, expect="OPERATION_FAILED")
+    assert "steps of 1024 MB" in verdict.message
+    assert "ask for 2048 MB" in verdict.message
+    assert not ledger.volumes(agent="a1")
+    agent.send("CREATE", {"volumes": [volume_disk(1024)]})
+
+
 @pytest.mark.parametrize(("size_mb", "says"), [(8, "at least 16 MB"), (5000, "at most 4096 MB")])
 def test_a_volume_outside_the_profile_is_refused(agent: Agent, size_mb: int, says: str) -> None:
     agent.send("RESERVE", {"resources": [pool_disk(size_mb, RESERVATION)]})
