@@ -28,6 +28,8 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 LONGEST_NAME = 63
 
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
 
 def check_name(text: str) -> str:
     """A name as it is.
@@ -61,7 +63,12 @@ def _check_address(text: str) -> str:
 
 
 def _check_zone(text: str) -> str:
-    return check_name(text) if text else text
+    """Platforms name their zones; the name becomes a part of paths."""
+    if text and not _ZONE.fullmatch(text):
+        raise Mistake(
+            "is not a zone's name", "use letters, digits, hyphens, dots and underscores, at most 63, a letter or digit first"
+        )
+    return text
 
 
 def _check_url(text: str) -> str:

@@ -274,7 +274,7 @@ profiles:
             "service: local\n    capacity: 11GiB\n",
             "is, with the other profiles of service local, mor",
         ),
-        ("service: local\n", "service: local\n    zone: A/B\n", "profiles.gold.zone: 'A/B' is not an allowed name"),
+        ("service: local\n", "service: local\n    zone: A/B\n", "profiles.gold.zone: 'A/B' is not a zone's name"),
         ("service: local\n", "service: local\n    service: local\n", "is written twice, first on line 11 (keep one of"),
         ("service: local\n", "service: {a: b}\n", "profiles.gold.service: is not text"),
         (
