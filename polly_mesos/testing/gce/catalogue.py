@@ -47,7 +47,13 @@ DISK_TYPES: Mapping[str, DiskType] = {
     "hyperdisk-extreme": DiskType(64, 65536, "SSD_TOTAL_GB", iops=(2_000, 350_000)),
     "hyperdisk-throughput": DiskType(2048, 32768, "DISKS_TOTAL_GB", throughput=(20, 600)),
     "hyperdisk-balanced-high-availability": DiskType(
-        4, 65536, "HDB_TOTAL_GB", smallest_regional=4, only_regional=True, iops=(2_000, 100_000), throughput=(140, 1_200)
+        4,
+        65536,
+        "HDB_TOTAL_GB",
+        smallest_regional=4,
+        only_regional=True,
+        iops=(2_000, 100_000),
+        throughput=(140, 1_200),
     ),
 }
 

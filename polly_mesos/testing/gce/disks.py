@@ -38,12 +38,14 @@ class Disks:
         place = f"regions/{call.path['region']}" if regional else f"zones/{call.path['zone']}"
         self._world.check_place(place)
         source = self._source(body, place, regional=regional)
-        least = int(source.get("sizeGb", source.get("diskSizeGb", 0)))
+        least = int(source.get("sizeGb") or source.get("diskSizeGb") or 0)
         size = int(body.get("sizeGb", least))
         type_name = self._type_name(body.get("type", ""), place)
         _check_size(type_name, size, regional=regional)
         if size < least:
-            raise invalid_field("resource.sizeGb", size, f"Requested disk size cannot be smaller than the source ({least}).")
+            raise invalid_field(
+                "resource.sizeGb", size, f"Requested disk size cannot be smaller than the source ({least})."
+            )
         disk = self._world.new("disk", f"{place}/disks/{body['name']}", body)
         disk |= {"sizeGb": str(size), "type": self._world.link(f"{place}/diskTypes/{type_name}"), "status": "CREATING"}
         disk |= {"physicalBlockSizeBytes": "4096", _kind(place): self._world.link(place)}
@@ -71,7 +73,7 @@ class Disks:
         """One disk."""
         return self._disk(call)[1]
 
-    def list(self, call: Call) -> Json:
+    def list_place(self, call: Call) -> Json:
         """The disks of one zone or region."""
         place = f"regions/{call.path['region']}" if "region" in call.path else f"zones/{call.path['zone']}"
         self._world.check_place(place)
@@ -101,7 +103,9 @@ class Disks:
         before, disk["status"] = disk["status"], "DELETING"
 
         def work() -> None:
-            if any(one.get("sourceDisk") == disk["selfLink"] and one["status"] == "CREATING" for _, one in self._all("/")):
+            if any(
+                one.get("sourceDisk") == disk["selfLink"] and one["status"] == "CREATING" for _, one in self._all("/")
+            ):
                 raise OperationError(400, "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", f"{disk['selfLink']} is being copied")
             self._forget(partial)
 

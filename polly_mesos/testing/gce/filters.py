@@ -31,7 +31,9 @@ def parse_filter(text: str) -> Callable[[Json], bool]:
 def _parse_term(part: str, whole: str) -> Callable[[Json], bool]:
     match = _TERM.fullmatch(part.strip())
     if match is None or part.count("(") != part.count(")"):
-        raise invalid(f"Invalid value for field 'filter': '{whole}'. Invalid list filter expression.", location="filter")
+        raise invalid(
+            f"Invalid value for field 'filter': '{whole}'. Invalid list filter expression.", location="filter"
+        )
     field, operator = match["field"], match["operator"]
     wanted = match["bare"] if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
     if operator == ":":

@@ -146,12 +146,16 @@ class Instances:
         if partial.startswith("regions/") and partial.split("/")[1] != ZONES[zone]:
             raise invalid_field("resource.source", partial, "The disk is in another region.")
         kind = disk["type"].rpartition("/")[2]
-        if (kind.startswith("hyperdisk") and not machine.hyperdisk) or (kind.startswith("pd-") and not machine.persistent):
+        if (kind.startswith("hyperdisk") and not machine.hyperdisk) or (
+            kind.startswith("pd-") and not machine.persistent
+        ):
             raise invalid(f"[{kind}] features are not compatible for creating instance of this machine type")
         if disk["status"] != "READY":
             raise ApiError(400, "resourceNotReady", f"The resource '{disk['selfLink']}' is not ready")
         if len(instance["disks"]) >= machine.disks:
-            message = f"Exceeded limit 'maximum_persistent_disks' on resource '{instance['name']}'. Limit: {machine.disks}.0"
+            message = (
+                f"Exceeded limit 'maximum_persistent_disks' on resource '{instance['name']}'. Limit: {machine.disks}.0"
+            )
             raise ApiError(400, "limitExceeded", message)
         if any(one["deviceName"] == call.body.get("deviceName") for one in instance["disks"]):
             raise invalid_field("resource.deviceName", call.body["deviceName"], "It is used by another disk.")

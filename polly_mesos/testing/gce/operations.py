@@ -119,14 +119,18 @@ class Operations:
         """The operation once it is done, or after the longest time that a request is held."""
         deadline = time.monotonic() + min(self.wait_limit, _LONGEST_WAIT)
         operation = self._world.find(partial)
-        self._world.changed.wait_for(lambda: operation["status"] == "DONE" or self._stopped, deadline - time.monotonic())
+        self._world.changed.wait_for(
+            lambda: operation["status"] == "DONE" or self._stopped, deadline - time.monotonic()
+        )
         return operation
 
     def list(self, place: str, query: Json) -> Json:
         """The operations of a zone or region, a page at a time."""
         self._world.check_place(place)
         found = [
-            (partial, one) for partial, one in self._world.resources.items() if partial.startswith(f"{place}/operations/")
+            (partial, one)
+            for partial, one in self._world.resources.items()
+            if partial.startswith(f"{place}/operations/")
         ]
         part, token = page_of(found, query)
         answer: Json = {"kind": "compute#operationList", "id": place, "items": [one for _, one in part]}

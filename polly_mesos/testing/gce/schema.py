@@ -57,7 +57,7 @@ class Call:
 
     method: Method
     path: Mapping[str, str]
-    query: Mapping[str, Any]
+    query: Json
     body: Json
 
 
@@ -113,7 +113,8 @@ class Discovery:
                 raise invalid(f"Invalid value '{value}'. Values must match the following regular expression: {pattern}")
 
     def _query(self, method: Method, query: Mapping[str, list[str]]) -> Json:
-        known = {name: one for name, one in method.parameters.items() if one["location"] == "query"} | self._global
+        known = {name: one for name, one in method.parameters.items() if one["location"] == "query"}
+        known |= self._global
         values: Json = {}
         for name, given in query.items():
             if name not in known:
@@ -169,7 +170,9 @@ class Discovery:
         for name, item in value.items():
             known = properties.get(name, schema.get("additionalProperties"))
             if known is None:
-                raise invalid(f'Invalid JSON payload received. Unknown name "{name}" at \'{place}\': Cannot find field.')
+                raise invalid(
+                    f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
+                )
             if not answer and known.get("readOnly"):
                 raise invalid_field(f"{place}.{name}", item, "It is only in answers.")
             self._check(known, item, f"{place}.{name}", method, answer=answer)

@@ -1,0 +1,103 @@
+"""The SDK's errors in our words. A change that may have happened is never called one that did not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.protobuf.json_format import ParseError
+
+from polly_mesos.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    PlatformDenied,
+    PlatformError,
+    PlatformFull,
+    PlatformThrottled,
+    PlatformUnavailable,
+    PollyError,
+    VolumeInUse,
+)
+
+SDK_ERRORS = (GoogleAPICallError, GoogleAuthError, requests.RequestException, ParseError, ValueError)
+
+_FULL = {"quotaExceeded", "QUOTA_EXCEEDED", "ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED"}
+_FULL |= {"limitExceeded", "LIMIT_EXCEEDED", "STOCKOUT", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"}
+_IN_USE = {"resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_IN_USE"}
+_SOON = {"resourceNotReady", "RESOURCE_NOT_READY", "conditionNotMet", "CONDITION_NOT_MET"}
+_THROTTLED = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
+
+
+class Missing(NotFound):
+    """Something that was named is not there; the caller knows what it was."""
+
+
+def translate(error: Exception, what: str, *, changing: bool, request_id: str = "") -> PollyError:
+    """Our error for one that the SDK raised.
+
+    :param what: what was tried, as ``creating disk x``
+    :param changing: whether something was asked to be changed
+    """
+    if isinstance(error, TransportError):
+        return PlatformUnavailable(f"{what}: no token could be got: {_brief(error)}", request_id=request_id)
+    if isinstance(error, GoogleAuthError):
+        remedy = "see whether key_file, or the Application Default Credentials, are those of a living account"
+        return PlatformDenied(f"{what}: the credentials are refused: {_brief(error)}", remedy=remedy)
+    if not isinstance(error, GoogleAPICallError) or error.code is None or int(error.code) >= 500:
+        why = f"{what}: no answer that can be used: {_brief(error)}"
+        return PlatformUnavailable(why, outcome_unknown=changing, request_id=request_id)
+    return by_reason(int(error.code), _reason(error), f"{what}: {error.message}", request_id)
+
+
+def by_reason(status: int, reason: str, message: str, request_id: str) -> PollyError:
+    """Our error for a refusal, of a request or of an operation, by Google's status and reason."""
+    if reason in _FULL:
+        remedy = "ask Google for more quota, or delete what is not needed"
+        return PlatformFull(message, remedy=remedy, request_id=request_id)
+    if status == 429 or reason in _THROTTLED:
+        return PlatformThrottled(message, request_id=request_id)
+    if reason in _IN_USE:
+        return VolumeInUse(message)
+    if reason in _SOON or status == 412:
+        return PlatformUnavailable(message, request_id=request_id)
+    if status == 401:
+        remedy = "see whether key_file, or the Application Default Credentials, are those of a living account"
+        return PlatformDenied(message, remedy=remedy, request_id=request_id)
+    if status == 403:
+        remedy = "give the account the role of examples/gce-role.yml; `polly service check` names what is missing"
+        return PlatformDenied(message, remedy=remedy, request_id=request_id)
+    if status == 404:
+        return Missing(message)
+    if status == 409:
+        return AlreadyExists(message)
+    if "diskType" in message or "Unknown zone" in message or "Unknown region" in message:
+        return NotSupported(message)
+    if status == 400:
+        return InvalidRequest(message)
+    if status >= 500:
+        return PlatformUnavailable(message, request_id=request_id)
+    return PlatformError(message, request_id=request_id)
+
+
+def of_operation(operation: Any, what: str) -> PollyError | None:
+    """The error with which a finished operation ended, None where it succeeded."""
+    if not operation.error.errors:
+        return None
+    told = operation.error.errors[0]
+    status = int(operation.http_error_status_code or 400)
+    return by_reason(status, told.code, f"{what}: {told.code}: {told.message}", operation.name)
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    for told in error.errors or ():
+        if isinstance(told, dict) and told.get("reason"):
+            return str(told["reason"])
+    return ""
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"

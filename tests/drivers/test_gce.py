@@ -1,0 +1,96 @@
+"""The driver for Google's disks, against its counterpart, on real block devices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.gce import DRIVER
+from drivers.gce.host import GceHost
+from polly_mesos.errors import VolumeInUse
+from polly_mesos.model import HostIdentity, Json
+from polly_mesos.testing import driver_suite
+from polly_mesos.testing.driver_suite import Machine
+from polly_mesos.testing.driver_suite.harness import Harness
+from polly_mesos.testing.gce import FakeCompute
+from polly_mesos.testing.gce.guests import instance_name
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("platform")]
+
+GIB = 1 << 30
+ZONE = "europe-west3-a"
+_platforms: list[FakeCompute] = []
+
+
+@pytest.fixture(autouse=True)
+def platform(tmp_path: Path, nothing_left: None) -> Iterator[FakeCompute]:
+    with FakeCompute(tmp_path / "platform", plug=True) as compute:
+        compute.world.quotas.region["SSD_TOTAL_GB"] = 1000.0
+        _platforms.append(compute)
+        try:
+            yield compute
+        finally:
+            _platforms.remove(compute)
+    for image in (tmp_path / "platform").glob("*.img"):
+        image.unlink()
+    assert compute.violations == []
+
+
+def settings_of(tmp_path: Path) -> dict[str, Any]:
+    compute = _platforms[-1]
+    return {
+        "key_file": str(compute.key_file(tmp_path / "key.json")),
+        "zone": ZONE,
+        "endpoint": compute.endpoint,
+        "requests_per_second": 1000.0,
+        "metadata_endpoint": f"{compute.endpoint}/node/{{node}}",
+        "host_root": f"{compute.guests.root}/{{node}}",
+    }
+
+
+class Instance(Machine):
+    """An instance of the counterpart, which the test stops."""
+
+    def __init__(self, settings: Mapping[str, Any], node: str) -> None:
+        known = {name: settings[name] for name in DRIVER.host_settings}
+        self._host = GceHost(known, node)
+        self._name = instance_name(node)
+        self.identity = self._host.identify()
+
+    def use(self, attachment: Json) -> None:
+        assert Path(self._host.locate(attachment, 10.0)).is_block_device()
+
+    def stop(self) -> None:
+        _platforms[-1].instances.set_status(self._name, ZONE, "TERMINATED")
+
+
+@contextlib.contextmanager
+def machines(settings: Mapping[str, Any], node: str) -> Iterator[Machine]:
+    machine = Instance(settings, node)
+    yield machine
+    machine.stop()
+
+
+class TestConformance(driver_suite(DRIVER, settings_of, size=10 * GIB, machines=machines)):  # type: ignore[misc]
+    """The suite, in which a running instance speaks against an operator's word: its status is seen."""
+
+    def test_an_operators_word_is_enough_where_nothing_speaks_against_it(self, harness: Harness) -> None:
+        volume, host = harness.create(), harness.identity()
+        harness.controller.attach(volume.id, host)
+        with pytest.raises(VolumeInUse, match="is RUNNING"):
+            harness.controller.detach(volume.id, host, force=True)
+        _platforms[-1].instances.set_status(host.host.rpartition("/")[2], ZONE, "STOPPED")
+        for _ in range(2):
+            harness.new_controller().detach(volume.id, host, force=True)
+        assert harness.controller.get(volume.id).attached_to == ()
+
+    def test_taking_a_volume_by_force_from_a_host_that_does_not_have_it_leaves_it(self, harness: Harness) -> None:
+        volume = harness.create()
+        harness.controller.attach(volume.id, harness.identity())
+        harness.controller.detach(volume.id, harness.identity("192.0.2.2:5051"), force=True)
+        assert harness.controller.get(volume.id).attached_to == (harness.identity().host,)
+        harness.controller.detach("no-such-volume", HostIdentity("x"), force=True)
