@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from google.auth import crypt, jwt
+from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
 
 from polly_mesos.model import Json
@@ -73,11 +73,10 @@ class Access:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         try:
-            verifier: Any = crypt.RSAVerifier.from_string(public)  # type: ignore[no-untyped-call]
-            claims = jwt.decode(text, verifier)  # type: ignore[no-untyped-call]
+            claims: dict[str, Any] = dict(jwt.decode(text, public))  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, AttributeError, GoogleAuthError):
             return False
-        return bool(dict(claims)["iss"] == self.email)
+        return bool(claims["iss"] == self.email)
 
     def issue(self, lifetime: float = _LIFETIME) -> str:
         """A token."""
