@@ -14,7 +14,7 @@ from polly_mesos.errors import ConfigurationError
 from polly_mesos.model import MB, Filesystem, Offering, Reclaim
 
 GIB = 1024 * MB
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*polly.yml"))
 
 SMALL = """\
 cluster: demo
