@@ -39,9 +39,12 @@ with FakeCompute(Path(sys.argv[1]) / "platform") as compute:
 
 def run() -> list[tuple[str, float, float, float]]:
     """Name, ours per second, the bare SDK's per second, and their ratio."""
-    with tempfile.TemporaryDirectory(prefix="polly-bench-") as name, subprocess.Popen(
-        [sys.executable, "-c", _SERVER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="polly-bench-") as name,
+        subprocess.Popen(
+            [sys.executable, "-c", _SERVER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server,
+    ):
         assert server.stdin is not None
         assert server.stdout is not None
         endpoint = server.stdout.readline().strip()

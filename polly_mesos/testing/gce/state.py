@@ -18,8 +18,8 @@ from polly_mesos.testing.gce.filters import parse_filter
 
 GIB = 1024**3
 
-_LABEL_KEY = re.compile(r"[^\W\dA-Z_][^\WA-Z]*|[^\W\dA-Z_](?:[^\WA-Z]|-)*")
-_LABEL_VALUE = re.compile(r"(?:[^\WA-Z]|-)*")
+_LABEL_KEY = re.compile(r"[^\W\d_][\w-]*")
+_LABEL_VALUE = re.compile(r"[\w-]*")
 _LONGEST_DESCRIPTION = 2048
 _LARGEST_PAGE = 500
 
@@ -125,9 +125,9 @@ def check_labels(labels: Json) -> None:
     if len(labels) > 64:
         raise invalid_field("resource.labels", len(labels), "At most 64 labels.")
     for key, value in labels.items():
-        if not _LABEL_KEY.fullmatch(key) or len(key) > 63:
+        if not _LABEL_KEY.fullmatch(key) or key != key.lower() or len(key) > 63:
             raise invalid_field("resource.labels", key, "Label keys begin with a small letter; [a-z0-9_-], at most 63.")
-        if not _LABEL_VALUE.fullmatch(value) or len(value) > 63:
+        if not _LABEL_VALUE.fullmatch(value) or value != value.lower() or len(value) > 63:
             raise invalid_field("resource.labels", value, "Label values are of [a-z0-9_-], at most 63 characters.")
 
 
