@@ -26,7 +26,7 @@ from drivers.gce.attaching import Attacher
 from drivers.gce.checks import check_service
 from drivers.gce.errors import Missing
 from drivers.gce.making import Maker
-from drivers.gce.naming import DiskId, cluster_filter, describe, label, name_for, parse_disk
+from drivers.gce.naming import DiskId, cluster_filter, describe, label, name_for, own_labels, parse_disk
 from drivers.gce.reading import is_done, metric_of, snapshot_of, type_of, volume_of
 from drivers.gce.settings import GIB, GceSettings
 from polly_mesos.errors import AlreadyExists, InvalidRequest, NotFound, NotSupported, PlatformUnavailable, UnknownVolume
@@ -128,7 +128,11 @@ class GceController(ControllerDriver):
         wanted = compute_v1.Snapshot(
             name=name,
             description=describe(tags, {"token": token, "source": platform_id}),
-            labels={**tags.labels, "polly_cluster": label(tags.cluster), "polly_volume": label(tags.volume)},
+            labels={
+                **own_labels(tags.labels),
+                "polly_cluster": label(tags.cluster),
+                "polly_volume": label(tags.volume),
+            },
         )
         kind = compute_v1.CreateSnapshotRegionDiskRequest if where.regional else compute_v1.CreateSnapshotDiskRequest
         identity = request_id("snapshot", str(where), disk.id, repr(wanted))

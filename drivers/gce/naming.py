@@ -81,9 +81,19 @@ def label(text: str) -> str:
 
 
 def labels_for(tags: Tags) -> dict[str, str]:
-    """The labels of a volume: the user's own, and ours."""
+    """The labels of a volume: the user's own, in the letters that labels have, and ours."""
     ours = {"polly_cluster": label(tags.cluster), "polly_volume": label(tags.volume)}
-    return {**tags.labels, **ours, "polly_profile": label(tags.profile)}
+    return {**own_labels(tags.labels), **ours, "polly_profile": label(tags.profile)}
+
+
+def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels as Google takes them: small letters, digits, ``_`` and ``-``; at most 60, as ours come beside them."""
+    found = {}
+    for key, value in labels.items():
+        name = re.sub(r"[^a-z0-9_-]", "_", key.lower()).lstrip("0123456789_-")[:63]
+        if name:
+            found[name] = re.sub(r"[^a-z0-9_-]", "_", value.lower())[:63]
+    return dict(list(found.items())[:60])
 
 
 def cluster_filter(cluster: str) -> str:

@@ -101,10 +101,13 @@ class GceSettings(DriverSettings):
         if profile.options.get("kms_key") and not profile.encryption:
             raise _refused("options.kms_key", profile.options["kms_key"], "needs encryption", "write encryption: true")
         for key, value in profile.tags.items():
+            # The driver could write others in labels' letters, but then nobody would find them as they were written.
             if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value) or key.startswith("polly_"):
                 remedy = "use small letters, digits, _ and -, at most 63; keys begin with a letter and not with polly_"
                 raise _refused("tags", f"{key}: {value}", "is not a label that Google takes", remedy)
 
 
 def _refused(name: str, value: object, what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{name} {value!r} {what}", remedy=remedy, field=name, value=value)
+    return ConfigurationError(
+        f"{what}; {value!r} is written" if value else what, remedy=remedy, field=name, value=value
+    )

@@ -16,7 +16,8 @@ from polly_mesos.model import HostIdentity, Json
 from polly_mesos.testing import driver_suite
 from polly_mesos.testing.driver_suite import Machine
 from polly_mesos.testing.driver_suite.harness import Harness
-from polly_mesos.testing.gce import FakeCompute
+from polly_mesos.testing.gce import FakeCompute, Kind
+from polly_mesos.testing.gce.faults import CHANGE
 from polly_mesos.testing.gce.guests import instance_name
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("platform")]
@@ -75,7 +76,16 @@ def machines(settings: Mapping[str, Any], node: str) -> Iterator[Machine]:
     machine.stop()
 
 
-class TestConformance(driver_suite(DRIVER, settings_of, size=10 * GIB, machines=machines)):  # type: ignore[misc]
+@contextlib.contextmanager
+def lost_answers(settings: Mapping[str, Any]) -> Iterator[None]:
+    _platforms[-1].faults.inject(CHANGE, Kind.LOST)
+    yield
+
+
+Suite: Any = driver_suite(DRIVER, settings_of, size=10 * GIB, machines=machines, lost_answers=lost_answers)
+
+
+class TestConformance(Suite):  # type: ignore[misc]
     """The suite, in which a running instance speaks against an operator's word: its status is seen."""
 
     def test_an_operators_word_is_enough_where_nothing_speaks_against_it(self, harness: Harness) -> None:

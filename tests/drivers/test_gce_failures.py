@@ -15,6 +15,7 @@ from drivers.gce import DRIVER
 from drivers.gce.checks import PERMISSIONS
 from drivers.gce.host import attach_limit, parse_nvme
 from drivers.gce.settings import GceSettings
+from polly_mesos.config import load
 from polly_mesos.errors import (
     AlreadyExists,
     ConfigurationError,
@@ -364,6 +365,22 @@ class TestSettings:
         assert set(old.split()) <= known
         assert set(DRIVER.old_settings.values()) <= set(GceSettings.__dataclass_fields__)
         assert "gcepd" in DRIVER.old_names
+
+    def test_a_file_of_rex_ray_is_read_with_notes(self, tmp_path: Path) -> None:
+        old = {"gcepd": {"keyfile": "/etc/key.json", "zone": ZONE, "defaultDiskType": "pd-ssd", "tag": "x"}}
+        old["gcepd"] |= {"statusTimeout": "3m", "convertUnderscores": True, "statusMaxAttempts": 10}
+        path = tmp_path / "polly.yml"
+        text: dict[str, Any] = {"cluster": "c", "mesos": {"master": "m:5050"}, "http": {"listen": "127.0.0.1:7979"}}
+        text |= {"ledger": {"path": "/l"}, "services": {"google": {"driver": "gcepd", "capacity": "1TiB", **old}}}
+        options = {"replica_zones": list(REPLICAS)}
+        text["profiles"] = {"gold": {"service": "google", "minimum_size": "10GiB", "zone": ZONE, "options": options}}
+        path.write_text(yaml.safe_dump(text))
+        configuration = load(path)
+        settings = configuration.services["google"].settings
+        assert (settings.key_file, settings.zone, settings.default_type) == ("/etc/key.json", ZONE, "pd-ssd")
+        assert settings.operation_timeout == 180.0
+        assert tuple(configuration.profiles["gold"].options["replica_zones"]) == REPLICAS
+        assert any("keyfile" in str(note) for note in configuration.notes)
 
     def test_an_nvme_disk_is_known_by_what_google_writes_in_its_description(self) -> None:
         page = bytes(384) + b'{"device_name":"polly-1","disk_type":"PERSISTENT"}' + bytes(3000)

@@ -12,6 +12,7 @@ from drivers.loop.controller import LoopController
 from polly_mesos.config import Configuration, ConfigurationErrors, Fencing, Isolation, Policy, describe, load
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.model import MB, Filesystem, Offering, Reclaim
+from polly_mesos.plugins import installed_drivers
 
 GIB = 1024 * MB
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*polly.yml"))
@@ -188,7 +189,7 @@ profiles:
         "polly.yml:2: mesos.master: is missing (write master: VALUE)",
         "polly.yml:3: mesos.mastre: is not known here (did you mean master?)",
         "polly.yml:6: services.local.driver: 'lop' is not a driver that can be used: no driver 'lop' is installed"
-        " (did you mean loop? installed are: directory, loop)",
+        f" (did you mean loop? installed are: {', '.join(sorted(installed_drivers()))})",
         "polly.yml:9: services.disk.directory: 'images' is refused by driver loop: directory must be an absolute path,"
         " and 'images' is not",
         "polly.yml:10: services.disk.capacity: '0GiB' must be greater than zero (write a size as 10GiB)",

@@ -7,6 +7,9 @@ import threading
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
+CHANGE = "change"
+"""The next request that changes something, whatever its method is."""
+
 
 class Kind(enum.Enum):
     """LOST: carried out, and no answer comes. NEVER: the connection ends before anything happens."""
@@ -44,9 +47,9 @@ class Faults:
         with self._lock:
             self._waiting[method].extend([Fault(kind, seconds)] * times)
 
-    def meet(self, method: str) -> Fault | None:
+    def meet(self, method: str, *, changing: bool = False) -> Fault | None:
         """Count a request, and tell what befalls it."""
         with self._lock:
             self.calls[method] += 1
-            waiting = self._waiting[method]
+            waiting = self._waiting[method] or (self._waiting[CHANGE] if changing else self._waiting[method])
             return waiting.popleft() if waiting else None

@@ -216,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             compute.access.check_token(self.headers.get("Authorization", ""))
             call = compute.accept(verb, parts.path, parse_qs(parts.query, keep_blank_values=True), body)
-            fault = compute.faults.meet(call.method.id.removeprefix("compute."))
+            changing = verb != "GET" and not call.method.id.endswith((".wait", ".testIamPermissions"))
+            fault = compute.faults.meet(call.method.id.removeprefix("compute."), changing=changing)
             kind = fault.kind if fault else None
             if kind is Kind.THROTTLED:
                 raise ApiError(
