@@ -66,7 +66,8 @@ def _check_zone(text: str) -> str:
     """Platforms name their zones; the name becomes a part of paths."""
     if text and not _ZONE.fullmatch(text):
         raise Mistake(
-            "is not a zone's name", "use letters, digits, hyphens, dots and underscores, at most 63, a letter or digit first"
+            "is not a zone's name",
+            "use letters, digits, hyphens, dots and underscores, at most 63, a letter or digit first",
         )
     return text
 
