@@ -241,6 +241,7 @@ class Endurance:
         self._chance = random.Random(seed)
         self.worn = [Worn(agent, directory, seed * 1000 + number) for number, agent in enumerate(cluster.agents)]
         self.done: Counter[str] = Counter()
+        self._looked_at: Counter[Path] = Counter()
         self._processes = self._seen()
 
     @property
@@ -289,8 +290,17 @@ class Endurance:
         assert self._cluster.status().alive, f"the master ended by itself: {_last_words(self._cluster.master_log)}"
         assert self._seen() == self._processes
         for log in (self._cluster.master_log, *(agent.log for agent in self._cluster.agents)):
-            found = FATAL.search(log.read_text(errors="replace"))
+            found = FATAL.search(self._news_in(log))
             assert found is None, f"{log.name}: {found.group()}"
+
+    def _news_in(self, log: Path) -> str:
+        """The lines that were not looked at before: the whole grows to tens of megabytes."""
+        with open(log, "rb") as file:
+            file.seek(self._looked_at[log])
+            news = file.read()
+        whole_lines = news[: news.rfind(b"\n") + 1]
+        self._looked_at[log] += len(whole_lines)
+        return whole_lines.decode(errors="replace")
 
     def converge(self) -> None:
         """Wait until agents and ledgers agree, and no operation is left that anybody waits for."""
