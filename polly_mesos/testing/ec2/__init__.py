@@ -21,7 +21,7 @@ from polly_mesos.testing.ec2.wire import Wire
 
 __all__ = ["TIB", "Account", "Delays", "Ec2", "Fault", "Instance", "Refusal"]
 
-KEY, SECRET = "AKIAPOLLYTEST0000000", "made-up-secret-of-the-counterpart"  # noqa: S105 - it opens nothing
+KEY, SECRET = "AKIAPOLLYTEST0000000", "made-up-secret-of-the-counterpart"
 _NODE = re.compile(r"[A-Za-z0-9.:_-]{1,100}")
 
 
@@ -89,6 +89,8 @@ class Ec2:
         found: dict[str, object] = {
             "region": self.region,
             "endpoint": self.url,
+            "quotas_endpoint": self.url,
+            "zone": f"{self.region}a",
             "access_key": KEY,
             "secret_key": SECRET,
             "metadata_endpoint": f"{self.metadata.server.url}/{{node}}",

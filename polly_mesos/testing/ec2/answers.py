@@ -77,7 +77,7 @@ class Parameters(Mapping[str, str]):
 
     def several(self, prefix: str) -> list[str]:
         """``Prefix.1``, ``Prefix.2`` and so on."""
-        found = []
+        found: list[str] = []
         while (key := f"{prefix}.{len(found) + 1}") in self._values:
             found.append(self[key])
         return found
@@ -92,7 +92,9 @@ class Parameters(Mapping[str, str]):
                 raise Refusal("InvalidParameterValue", f"The filter '{name}' is invalid")
             values = self.several(f"Filter.{number}.Value")
             if len(values) > 200:
-                raise Refusal("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200")
+                raise Refusal(
+                    "FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200"
+                )
             found[name] = values
             number += 1
         return found
@@ -139,7 +141,10 @@ def page(
     if size is None:
         size = _LARGEST_PAGE
     if not _SMALLEST_PAGE <= size <= _LARGEST_PAGE:
-        raise Refusal("InvalidParameterValue", f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000.")
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000.",
+        )
     asked = json.dumps(sorted(parameters.without("NextToken", "MaxResults").items()))
     after = _place_of(token, asked) if token is not None else -1
     left = sorted((item for item in items if order(item) > after), key=order)

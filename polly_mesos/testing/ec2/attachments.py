@@ -41,7 +41,9 @@ def _check_attach(cloud: Cloud, volume: Volume, instance: Instance, device: str)
         message = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
         raise Refusal("InvalidParameterValue", message)
     if len(list(cloud.held_by(instance.id))) + 1 >= instance.limit:
-        message = f"Volume {volume.id} cannot be attached: instance {instance.id} has the {instance.limit} that it can have"
+        message = (
+            f"Volume {volume.id} cannot be attached: instance {instance.id} has the {instance.limit} that it can have"
+        )
         raise Refusal("AttachmentLimitExceeded", message)
 
 

@@ -72,7 +72,10 @@ class Disks:
         tree = self._tree(node)
         if nitro:
             name = next(name for number in range(1, 1000) if (name := f"nvme{number}n1") not in tree.names())
-            files = {"device/serial": f"{volume.replace('-', ''):<20}\n", "device/model": "Amazon Elastic Block Store\n"}
+            files = {
+                "device/serial": f"{volume.replace('-', ''):<20}\n",
+                "device/model": "Amazon Elastic Block Store\n",
+            }
         else:
             name = xen_name(device)
             files = {"device/nodename": f"device/vbd/{xen_number(device)}\n"}

@@ -46,9 +46,7 @@ _DEVICE = re.compile(r"/dev/(sd[b-z]|xvd[b-z]|xvd[a-d][a-z])")
 _ID = re.compile(r"[a-z]+-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
-def check_volume(
-    kind: str, size: int, iops: int | None, throughput: int | None, *, multi_attach: bool = False
-) -> None:
+def check_volume(kind: str, size: int, iops: int | None, throughput: int | None, *, multi_attach: bool = False) -> None:
     """Whether there can be such a volume.
 
     :raises Refusal: there cannot
@@ -59,14 +57,18 @@ def check_volume(
     if not rule.smallest <= size <= rule.largest:
         raise Refusal(
             "InvalidParameterValue",
-            f"Volume of {size}GiB is invalid for volume type {kind}; must be between {rule.smallest}GiB and {rule.largest}GiB.",
+            f"Volume of {size}GiB is invalid for {kind}; must be between {rule.smallest}GiB and {rule.largest}GiB.",
         )
     _check_iops(kind, rule, size, iops)
     if throughput is not None:
         if rule.throughput is None:
-            raise Refusal("InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes.")
+            raise Refusal(
+                "InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes."
+            )
         if not rule.throughput[0] <= throughput <= rule.throughput[1]:
-            raise Refusal("InvalidParameterValue", f"Volume throughput of {throughput} MiB/s is not between {rule.throughput}.")
+            raise Refusal(
+                "InvalidParameterValue", f"Volume throughput of {throughput} MiB/s is not between {rule.throughput}."
+            )
         if throughput * _THROUGHPUT_PER_IOPS > (iops or _BASE_IOPS):
             raise Refusal("InvalidParameterValue", "Throughput (MiBps) to iops ratio of more than 0.25 is too high.")
     if multi_attach and not rule.multi_attach:
@@ -81,9 +83,14 @@ def _check_iops(kind: str, rule: Rule, size: int, iops: int | None) -> None:
     if rule.iops is None:
         raise Refusal("InvalidParameterCombination", f"The parameter iops is not supported for {kind} volumes.")
     if not rule.iops[0] <= iops <= rule.iops[1]:
-        raise Refusal("InvalidParameterValue", f"Volume iops of {iops} is not between {rule.iops[0]} and {rule.iops[1]}.")
+        raise Refusal(
+            "InvalidParameterValue", f"Volume iops of {iops} is not between {rule.iops[0]} and {rule.iops[1]}."
+        )
     if iops > max(rule.ratio * size, _BASE_IOPS if kind == "gp3" else 0):
-        raise Refusal("InvalidParameterValue", f"Iops to volume size ratio of {iops / size:.1f} is too high; maximum is {rule.ratio}.")
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Iops to volume size ratio of {iops / size:.1f} is too high; maximum is {rule.ratio}.",
+        )
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -97,7 +104,9 @@ def check_tags(tags: Mapping[str, str]) -> None:
         if not key or len(key) > _LONGEST_KEY or len(value) > _LONGEST_VALUE:
             raise Refusal("InvalidParameterValue", f"Tag key or value exceeds the maximum length: {key!r}")
         if key.lower().startswith("aws:"):
-            raise Refusal("InvalidParameterValue", f"Tag keys starting with 'aws:' are reserved for internal use: {key!r}")
+            raise Refusal(
+                "InvalidParameterValue", f"Tag keys starting with 'aws:' are reserved for internal use: {key!r}"
+            )
         if not _TAG.fullmatch(key) or not _TAG.fullmatch(value):
             raise Refusal("InvalidParameterValue", f"Tag {key!r} has characters that are not allowed")
 
@@ -108,7 +117,10 @@ def check_device(device: str) -> None:
     :raises Refusal: it cannot
     """
     if not _DEVICE.fullmatch(device):
-        raise Refusal("InvalidParameterValue", f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name.")
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name.",
+        )
 
 
 def slot(device: str) -> str:

@@ -188,7 +188,7 @@ class Cloud:
             self.wire.ask("DetachVolume", {"VolumeId": volume.id, "InstanceId": instance})
 
     def _apply(self, volume: Volume, change: Modification) -> None:
-        size, kind, iops, throughput = change.after
+        size, kind, _, _ = change.after
         parameters = {"VolumeId": volume.id, "Size": str(size), "VolumeType": kind}
         self.wire.ask("ModifyVolume", parameters)
         volume.size, volume.kind, volume.iops, volume.throughput = change.after
@@ -270,4 +270,3 @@ class Cloud:
 
 
 _XEN = {"t2", "c3", "c4", "m3", "m4", "r3", "r4", "d2", "h1", "i2", "i3", "x1", "x1e"}
-

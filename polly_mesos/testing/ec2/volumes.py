@@ -8,7 +8,14 @@ from polly_mesos.testing.ec2.answers import Element, Parameters, Refusal, add, p
 from polly_mesos.testing.ec2.rules import check_id, check_tags, check_volume
 from polly_mesos.testing.ec2.state import SIX_HOURS, Cloud, Modification, Volume
 
-_VOLUME_FILTERS = ("volume-id", "snapshot-id", "availability-zone", "attachment.instance-id", "volume-type", "encrypted")
+_VOLUME_FILTERS = (
+    "volume-id",
+    "snapshot-id",
+    "availability-zone",
+    "attachment.instance-id",
+    "volume-type",
+    "encrypted",
+)
 
 
 def create(cloud: Cloud, parameters: Parameters) -> Element:
@@ -21,7 +28,7 @@ def create(cloud: Cloud, parameters: Parameters) -> Element:
         if before != asked:
             message = "The client token you have provided is associated with a resource created with other parameters."
             raise Refusal("IdempotentParameterMismatch", message)
-        return ElementTree.fromstring(answer)  # noqa: S314 - it was written by this process
+        return ElementTree.fromstring(answer)
     volume, root = _make(cloud, parameters)
     if token:
         cloud.tokens[token] = (asked, ElementTree.tostring(root, encoding="unicode"))
@@ -40,7 +47,9 @@ def _make(cloud: Cloud, parameters: Parameters) -> tuple[Volume, Element]:
     check_volume(kind, size, iops, throughput, multi_attach=multi_attach)
     check_tags(parameters.tags("volume"))
     if parameters.get("KmsKeyId") and not parameters.flag("Encrypted"):
-        raise Refusal("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+        raise Refusal(
+            "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
+        )
     if cloud.used(kind) + size > cloud.quotas[kind]:
         message = f"You have exceeded your maximum {kind} storage limit of {cloud.quotas[kind]} GiB in this region."
         raise Refusal("VolumeLimitExceeded", message)
@@ -82,7 +91,10 @@ def _size(cloud: Cloud, parameters: Parameters, snapshot: str) -> int:
     if cloud.now() < found.ready:
         raise Refusal("IncorrectState", f"Snapshot {snapshot} is in the 'pending' state.")
     if size is not None and size < found.size:
-        raise Refusal("InvalidParameterValue", f"Volume of size {size}GB is smaller than snapshot '{snapshot}', expect size >= {found.size}GB")
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Volume of size {size}GB is smaller than snapshot '{snapshot}', expect size >= {found.size}GB",
+        )
     return found.size if size is None else size
 
 
@@ -175,9 +187,12 @@ def modify(cloud: Cloud, parameters: Parameters) -> Element:
     if status_of(cloud, volume) not in ("available", "in-use"):
         raise Refusal("IncorrectState", f"The volume '{volume.id}' is '{status_of(cloud, volume)}'")
     if last is not None and last.state(now) != "completed":
-        raise Refusal("IncorrectModificationState", f"Volume {volume.id} cannot be modified in modification state {last.state(now).upper()}")
+        raise Refusal(
+            "IncorrectModificationState",
+            f"Volume {volume.id} cannot be modified in modification state {last.state(now).upper()}",
+        )
     if last is not None and now - last.begun < SIX_HOURS:
-        message = "You've reached the maximum modification rate per volume limit. Wait at least 6 hours between modifications per EBS volume."
+        message = "The maximum modification rate per volume is reached. Wait at least 6 hours between modifications."
         raise Refusal("VolumeModificationRateExceeded", message)
     size = parameters.integer("Size") or volume.size
     kind = parameters.get("VolumeType", volume.kind)
@@ -206,7 +221,9 @@ def describe_modifications(cloud: Cloud, parameters: Parameters) -> Element:
         check_id("volume", volume_id)
         volume = cloud.volume(volume_id)
         if volume.modification is None:
-            raise Refusal("InvalidVolumeModification.NotFound", f"Modification for volume '{volume_id}' does not exist.")
+            raise Refusal(
+                "InvalidVolumeModification.NotFound", f"Modification for volume '{volume_id}' does not exist."
+            )
         _describe_modification(cloud, items, "item", volume, volume.modification)
     return root
 
@@ -226,4 +243,3 @@ def _describe_modification(cloud: Cloud, parent: Element, name: str, volume: Vol
         progress=str(round(100 * min(max(part, 0.0), 1.0))),
         startTime="2026-01-01T00:00:00.000Z",
     )
-

@@ -68,7 +68,7 @@ class Wire:
         body = urlencode({"Version": "2016-11-15", **parameters, "Action": action})
         status, answer = self._post("/", body)
         if status == 200:
-            return ElementTree.fromstring(_NAMESPACE.sub(b"", answer))  # noqa: S314 - it is our own process
+            return ElementTree.fromstring(_NAMESPACE.sub(b"", answer))
         error = re.search(rb"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>", answer)
         if error is None:
             raise RuntimeError(f"moto answered {action} with {status}: {answer[:500]!r}")
