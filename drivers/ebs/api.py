@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -49,7 +50,7 @@ class Api:
         self._clients: dict[str, Any] = {
             "ec2": session.client("ec2", endpoint_url=settings.endpoint or None, config=config)
         }
-        self._make_quotas = lambda: session.client(
+        self._make_quotas: Callable[[], Any] = lambda: session.client(
             "service-quotas", endpoint_url=settings.quotas_endpoint or None, config=config
         )
         self._limiter = RateLimiter(settings.requests_per_second, _BURST)

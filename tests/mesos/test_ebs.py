@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from polly_mesos.mesos import resources as arithmetic
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.testing.ec2 import KEY, SECRET, Delays, Ec2
 from tests.leftovers import assert_nothing_left
 from tests.mesos.framework import Framework, wait_until
-from tests.mesos.operations import create, destroy, launch, persistent, reserve
 from tests.mesos.polly import Polly
-from tests.mesos.test_scheduler_half import disks
+from tests.mesos.test_failover import RESERVATION, ROLES
+from tests.mesos.test_scheduler_half import disks, persistent, task_on
 
 pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -46,22 +45,25 @@ def test_a_volume_is_made_used_by_two_tasks_and_destroyed(
     cluster = cluster_factory(agents=1)
     polly = Polly(cluster, tmp_path, **_sections(ec2))
     polly.environment |= {"POLLY_TEST_ACCESS_KEY": KEY, "POLLY_TEST_SECRET_KEY": SECRET}
-    with polly, Framework(cluster.master) as framework:
+    with polly, Framework(cluster.master, **ROLES) as framework:
         (agent,) = polly.connected(1)
         offer, disk = disks(framework, type="PATH", profile="gold")
-        made = persistent(disk, 1024, "v")
-        command = "cat /proc/mounts | grep -q data; echo hello > data/greeting && sync data/greeting"
-        framework.accept(offer, reserve(disk, 1024), create(disk, 1024, "v"), launch(offer, "writer", made, command))
+        reserved = {**disk, "scalar": {"value": 1024.0}, "reservations": [RESERVATION]}
+        made = persistent(reserved, "v")
+        framework.accept(
+            offer,
+            {"type": "RESERVE", "reserve": {"resources": [reserved]}},
+            {"type": "CREATE", "create": {"volumes": [made]}},
+            task_on(offer, "writer", made, "echo precious > data/file && sync"),
+        )
         framework.wait_for("writer", "TASK_FINISHED")
         (volume,) = ec2.cloud.volumes.values()
         assert list(volume.attachments) == [ec2.instance(agent["endpoint"]).id]
-
         offer, found = _volume(framework)
-        framework.accept(offer, launch(offer, "reader", found, "grep -q hello data/greeting"))
+        framework.accept(offer, task_on(offer, "reader", found, "grep precious data/file"))
         framework.wait_for("reader", "TASK_FINISHED")
-
         offer, found = _volume(framework)
-        framework.accept(offer, destroy(found))
+        framework.accept(offer, {"type": "DESTROY", "destroy": {"volumes": [found]}})
         wait_until(lambda: not _left(ec2))
         assert SECRET not in polly.log.read_text()
 
@@ -72,7 +74,7 @@ def _volume(framework: Framework) -> tuple[dict[str, Any], dict[str, Any]]:
     def look() -> tuple[dict[str, Any], dict[str, Any]] | None:
         offer = framework.offer()
         for resource in offer["resources"]:
-            if arithmetic.provider_of(resource) and arithmetic.persistence_of(resource) == "v":
+            if resource.get("disk", {}).get("persistence", {}).get("id") == "v":
                 return offer, resource
         framework.accept(offer)
         return None
