@@ -200,7 +200,7 @@ def test_calls_are_counted_and_throttled_by_a_bucket(client: Any, ec2: Ec2) -> N
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT, Fault.HTML_AFTER, Fault.NONSENSE])
 def test_a_fault_after_the_deed_leaves_the_deed(client: Any, ec2: Ec2, fault: Fault) -> None:
     ec2.faults.plan("CreateVolume", fault)
-    with pytest.raises(Exception, match=".+"):
+    with pytest.raises(Exception, match=r".+"):
         client.create_volume(**GIB3)
     assert len(client.describe_volumes()["Volumes"]) == 1
 
@@ -208,6 +208,6 @@ def test_a_fault_after_the_deed_leaves_the_deed(client: Any, ec2: Ec2, fault: Fa
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.HTML, Fault.THROTTLED, Fault.UNAVAILABLE, Fault.INTERNAL])
 def test_a_fault_instead_of_the_deed_leaves_nothing(client: Any, ec2: Ec2, fault: Fault) -> None:
     ec2.faults.plan("CreateVolume", fault)
-    with pytest.raises(Exception, match=".+"):
+    with pytest.raises(Exception, match=r".+"):
         client.create_volume(**GIB3)
     assert client.describe_volumes()["Volumes"] == []
