@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from drivers.base import Capability, Capacity, Check, CreateRequest, Page, PlatformVolume
+from drivers.base import Capability, Capacity, Check, CreateRequest, Page, PlatformState, PlatformVolume
 from drivers.ebs import capacities, checks
 from drivers.ebs.api import Api
 from drivers.ebs.batch import Batch
@@ -45,6 +45,7 @@ class EbsController(Snapshots):
         self._waiter = Waiter()
         self._batch: Batch[Ebs] = Batch(self._look_at)
         self._earlier: set[str] | None = None
+        self._begun: dict[str, str] = {}
         self._earlier_lock = threading.Lock()
         super().__init__()
 
@@ -63,7 +64,7 @@ class EbsController(Snapshots):
     def _create(self, request: CreateRequest, snapshot: str) -> Ebs:
         """Make a volume, blank or from a snapshot, or find the one that the token made."""
         parameters = self._parameters(request, snapshot)
-        if request.token in self._made_earlier() and (found := self._find_token(request.token)):
+        if found := self._known(request.token):
             return _same(found, request)
         try:
             answer = self._api.call("CreateVolume", f"making volume {request.tags.volume}", **parameters)
@@ -72,7 +73,18 @@ class EbsController(Snapshots):
             if found := self._find_token(request.token):
                 return _same(found, request)
             raise
-        return read_volume(answer)
+        made = read_volume(answer)
+        self._begun[request.token] = made.volume.id
+        return made
+
+    def _known(self, token: str) -> Ebs | None:
+        """What the token made, where this process knows; EC2 may tell a repeated call the first state for ever."""
+        if token in self._begun:
+            found = self._batch.get(self._begun[token])
+            if found is None or found.volume.state is not PlatformState.CREATING:
+                self._begun.pop(token, None)
+            return found
+        return self._find_token(token) if token in self._made_earlier() else None
 
     def _parameters(self, request: CreateRequest, snapshot: str) -> Json:
         if not 0 < len(request.token) <= _LONGEST_TOKEN or not request.token.isascii():

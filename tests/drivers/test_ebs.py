@@ -17,6 +17,7 @@ from drivers.base import CreateRequest, PlatformState, Tags
 from drivers.ebs import DRIVER
 from drivers.ebs.controller import EbsController
 from drivers.ebs.settings import EbsSettings
+from polly_mesos.config import load as load_configuration
 from polly_mesos.errors import (
     AlreadyExists,
     ConfigurationError,
@@ -429,3 +430,47 @@ def test_the_old_settings_lead_to_settings_that_there_are() -> None:
         *("statusMaxAttempts", "statusInitialDelay", "statusTimeout", "nvmeBinPath"),
     }
     assert DRIVER.old_names == ("ec2", "aws")
+
+
+def calls_in_the_docs() -> dict[str, dict[str, int]]:
+    text = (EXAMPLES.parent / "docs/drivers/ebs.md").read_text().partition("## Calls per operation")[2]
+    found: dict[str, dict[str, int]] = {}
+    for operation, calls in re.findall(r"^\| (\w+) \| (\w.*) \|$", text, re.MULTILINE)[1:]:
+        words = [call.split() for call in calls.split(", ")]
+        found[operation] = {name: int(times[0]) if times else 1 for name, *times in words}
+    return found
+
+
+def test_the_docs_tell_the_calls_of_each_operation(ec2: Ec2) -> None:
+    driver, host = controller(ec2), HostIdentity(ec2.instance("node").id)
+    volume, other = driver.create(request()), driver.create(request())
+    snapshot = driver.snapshot(other.id, "before", other.tags)
+    operations: dict[str, Any] = {
+        "create": lambda: driver.create(request()),
+        "get": lambda: driver.get(volume.id),
+        "list": driver.list,
+        "attach": lambda: driver.attach(volume.id, host),
+        "fence": lambda: driver.fence(host),
+        "detach": lambda: driver.detach(volume.id, host),
+        "snapshot": lambda: driver.snapshot(volume.id, "token", volume.tags),
+        "restore": lambda: driver.restore(snapshot.id, request()),
+        "clone": lambda: driver.clone(volume.id, request()),
+        "expand": lambda: driver.expand(volume.id, 2 * GIB),
+        "capacity": lambda: driver.capacity("", "gp3"),
+        "delete": lambda: driver.delete(volume.id),
+    }
+    counted = {}
+    for operation, call in operations.items():
+        ec2.calls.clear()
+        call()
+        counted[operation] = dict(ec2.calls)
+    assert counted == calls_in_the_docs()
+
+
+def test_the_example_is_a_configuration_that_can_be_used() -> None:
+    written = load_configuration(EXAMPLES / "ebs-polly.yml")
+    settings = written.services["aws"].settings
+    assert isinstance(settings, EbsSettings)
+    assert settings.zone == "eu-west-1a"
+    for profile in written.profiles.values():
+        settings.check_profile(profile)
