@@ -474,3 +474,17 @@ def test_the_example_is_a_configuration_that_can_be_used() -> None:
     assert settings.zone == "eu-west-1a"
     for profile in written.profiles.values():
         settings.check_profile(profile)
+
+
+def test_a_rexray_configuration_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REXRAY_SECRET", SECRET)
+    text = (EXAMPLES / "ebs-polly.yml").read_text()
+    old = "driver: ec2\n    accessKey: ${REXRAY_SECRET}\n    secretKey: ${REXRAY_SECRET}\n    kmsKeyID: alias/old\n"
+    old += "    statusTimeout: 1m\n    useLargeDeviceRange: true\n    maxRetries: 10\n    nvmeBinPath: /usr/sbin/nvme"
+    path = tmp_path / "polly.yml"
+    path.write_text(text.replace("driver: ebs", old).replace("    status_timeout: 2m\n", ""))
+    service = load_configuration(path).services["aws"]
+    assert service.driver.name == "ebs"
+    assert isinstance(service.settings, EbsSettings)
+    assert (service.settings.secret_key, service.settings.kms_key) == (SECRET, "alias/old")
+    assert (service.settings.status_timeout, service.settings.large_device_range) == (60.0, True)

@@ -14,7 +14,8 @@ from polly_mesos.model import Json
 from polly_mesos.testing import driver_suite
 from polly_mesos.testing.driver_suite import Machine
 from polly_mesos.testing.driver_suite.machines import ProcessMachine
-from polly_mesos.testing.ec2 import Delays, Ec2
+from polly_mesos.testing.ec2 import Delays, Ec2, Fault
+from polly_mesos.testing.ec2.faults import CHANGES
 from polly_mesos.testing.ec2.wire import Wire
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left", "platform")]
@@ -68,4 +69,14 @@ def machine(settings: Mapping[str, Any], node: str) -> Iterator[Machine]:
         made.stop()
 
 
-TestConformance = driver_suite(DRIVER, settings, size=GIB, timeout=20.0, machines=machine)
+@contextlib.contextmanager
+def lost_answers(settings: Mapping[str, Any]) -> Iterator[None]:
+    faults = _HERE["ec2"].faults
+    faults.plan(CHANGES, Fault.LOST)
+    try:
+        yield
+    finally:
+        faults.forget()
+
+
+TestConformance = driver_suite(DRIVER, settings, size=GIB, timeout=20.0, machines=machine, lost_answers=lost_answers)

@@ -178,7 +178,8 @@ def test_pages_are_of_the_size_that_was_asked_for_and_miss_nothing(client: Any) 
     assert {one["VolumeId"] for page in (first, second, third) for one in page["Volumes"]} == made
     assert code(client.describe_volumes, MaxResults=4) == "InvalidParameterValue"
     assert code(client.describe_volumes, MaxResults=5, NextToken="forged") == "InvalidParameterValue"
-    assert code(client.describe_volumes, MaxResults=5, VolumeIds=[third["Volumes"][0]["VolumeId"]]) == "InvalidParameterCombination"
+    named = [third["Volumes"][0]["VolumeId"]]
+    assert code(client.describe_volumes, MaxResults=5, VolumeIds=named) == "InvalidParameterCombination"
 
 
 def test_what_a_key_may_not_do_is_refused(client: Any, ec2: Ec2) -> None:

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CHANGES = "changes"
+"""Stands for every action that changes something."""
+
 
 class Fault(enum.StrEnum):
     """How one request fails.
@@ -51,9 +54,17 @@ class Faults:
         self._looked = 0.0
 
     def plan(self, action: str, fault: Fault | tuple[str, str], times: int = 1) -> None:
-        """Let the next calls of an action fail; a pair of code and message is refused with these."""
+        """Let the next calls of an action, or of :data:`CHANGES`, fail.
+
+        :param fault: a pair of code and message is refused with these
+        """
         with self._lock:
             self._plans.append(_Plan(action, fault, times))
+
+    def forget(self) -> None:
+        """Let nothing fail any more that was planned."""
+        with self._lock:
+            self._plans.clear()
 
     def limit(self, per_second: float, burst: float) -> None:
         """Throttle what comes faster, as EC2's token buckets do; 0 for no limit."""
@@ -66,7 +77,7 @@ class Faults:
         with self._lock:
             self.calls[action] += 1
             for plan in self._plans:
-                if plan.action == action:
+                if plan.action == action or (plan.action == CHANGES and not action.startswith(("Describe", "Get"))):
                     plan.times -= 1
                     if not plan.times:
                         self._plans.remove(plan)
