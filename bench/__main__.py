@@ -42,6 +42,7 @@ BENCHMARKS = (
     Benchmark("bench.publish", "s", "the same work by hand", "at most 1.5"),
     Benchmark("bench.launch", "s", "the same without a volume", ""),
     Benchmark("bench.recovery", "s", "what each row names", ""),
+    Benchmark("bench.drivers_ebs", "volumes/s, or calls", "the bare SDK doing the same calls", "at least 0.9"),
     Benchmark("bench.drivers_gce", "volumes/s", "the bare SDK doing the same calls", "at least 0.9"),
 )
 
@@ -50,11 +51,9 @@ def main() -> int:
     """Measure, print, and tell by the exit status whether all could be measured."""
     parser = argparse.ArgumentParser(prog="bench", description="Measure how fast Polly is.")
     parser.add_argument("--json", action="store_true", help="print the figures for programs")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="ledger, planner, publish, launch, recovery, drivers_gce; all if none"
-    )
-    arguments = parser.parse_args()
     known = {benchmark.module.removeprefix("bench."): benchmark for benchmark in BENCHMARKS}
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(known)}; all if none")
+    arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
