@@ -98,6 +98,8 @@ class RecordedController(ControllerDriver):
     def attach(self, platform_id: str, host: HostIdentity) -> Json:
         with platform_errors(f"attaching volume {platform_id}"), self._volumes.lock():
             self._find_available(self._volumes, platform_id)
+            if not self._volumes.holder(platform_id):
+                self._prepare(platform_id)
             self._volumes.hold(platform_id, host.host)
             return self._attachment(platform_id)
 
@@ -298,6 +300,9 @@ class RecordedController(ControllerDriver):
     def _size(self, records: Records, name: str, record: Record) -> int:
         """The bytes that a volume or snapshot has by now."""
         return record.size
+
+    def _prepare(self, name: str) -> None:
+        """Make a volume ready to be held, where a driver has something left to do until then; the lock is held."""
 
     def _refuse_if_full_for_snapshot(self, name: str) -> None:
         """Refuse a snapshot of a volume that there is no room for, where the driver promises room.

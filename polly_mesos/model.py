@@ -104,6 +104,11 @@ class AgentState(enum.StrEnum):
     LOST = "lost"
     FENCED = "fenced"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the agent never advertises anything again, by the word of Mesos, a platform or an operator."""
+        return self in (AgentState.LOST, AgentState.FENCED)
+
 
 class Severity(enum.StrEnum):
     """How much an event or a finding should worry an operator."""

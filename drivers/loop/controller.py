@@ -22,7 +22,7 @@ from drivers.loop.settings import LoopSettings
 from drivers.recorded import RecordedController
 from drivers.records import Record, Records, platform_errors
 from polly_mesos.errors import InvalidRequest, NotSupported, PlatformFull, VolumeInUse
-from polly_mesos.model import MB, Filesystem, HostIdentity, Json
+from polly_mesos.model import MB, Filesystem, Json
 
 _OVERHEAD = 128
 """One byte in so many is left for what the file system below needs to find the images' blocks."""
@@ -49,12 +49,8 @@ class LoopController(RecordedController):
                 allocate(image, before)
         return self.get(platform_id)
 
-    def attach(self, platform_id: str, host: HostIdentity) -> Json:
-        with platform_errors(f"attaching volume {platform_id}"), self._volumes.lock():
-            self._find_available(self._volumes, platform_id)
-            if not self._volumes.holder(platform_id):
-                allocate(self._place(self._volumes, platform_id))
-        return super().attach(platform_id, host)
+    def _prepare(self, name: str) -> None:
+        allocate(self._place(self._volumes, name))
 
     def _check(self, request: CreateRequest) -> None:
         super()._check(request)

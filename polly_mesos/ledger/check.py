@@ -11,7 +11,6 @@ from sqlalchemy import select, union_all
 
 from polly_mesos.ledger import Ledger, sqlite
 from polly_mesos.ledger.tables import history, intents, verdicts
-from polly_mesos.ledger.takeover import DEAD
 from polly_mesos.ledger.volumes import LIVE, role_of
 from polly_mesos.model import (
     UNRESERVED,
@@ -199,7 +198,7 @@ def _is_mounted(publication: Publication) -> bool:
 
 
 def _agents(ledger: Ledger) -> Iterator[Finding]:
-    dead = {agent.id: agent for agent in ledger.agents().values() if agent.state in DEAD}
+    dead = {agent.id: agent for agent in ledger.agents().values() if agent.state.is_over}
     if not dead:
         return
     held = Counter[str]()

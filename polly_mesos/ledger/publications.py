@@ -201,7 +201,7 @@ def _must_be_there(agent: str, state: AgentState) -> None:
             f"agent {agent} is unreachable: its host may be dead, and gets nothing now",
             remedy="wait until the master reaches it again, or fence it: polly agent fence",
         )
-    if state in (AgentState.LOST, AgentState.FENCED):
+    if state.is_over:
         raise WrongState(
             f"agent {agent} is {state}: its host gets no volumes any more",
             remedy="launch the task on the agent whose offer has the volume",

@@ -16,9 +16,6 @@ from polly_mesos.ledger.tables import volumes as volume_rows
 from polly_mesos.ledger.transitions import VOLUME, OperationEvent, PublicationEvent, VolumeEvent
 from polly_mesos.model import Agent, AgentState, Event, Publication, Severity, Volume
 
-DEAD = frozenset({AgentState.LOST, AgentState.FENCED})
-"""An agent in one of these states never advertises anything again."""
-
 _AGENT = Prepared(select(agents).where(agents.c.id == bindparam("agent")))
 _SET_STATE = Prepared(update(agents).where(agents.c.id == bindparam("key")).values(state=bindparam("to_state")))
 _FORGET_AGENT = Prepared(delete(agents).where(agents.c.id == bindparam("agent")))
@@ -169,11 +166,11 @@ def is_dead(transaction: Transaction, agent_id: str) -> bool:
 
     :raises UnknownAgent: the ledger has none of that id
     """
-    return _must_find(transaction, agent_id).state in DEAD
+    return _must_find(transaction, agent_id).state.is_over
 
 
 def _must_be_dead(agent: Agent) -> None:
-    if agent.state not in DEAD:
+    if not agent.state.is_over:
         raise WrongState(
             f"agent {agent.id} is {agent.state}: what it has is still its own",
             remedy="wait until Mesos has given it up, or fence it: polly agent fence",
@@ -181,7 +178,7 @@ def _must_be_dead(agent: Agent) -> None:
 
 
 def _must_be_alive(agent: Agent) -> None:
-    if agent.state in DEAD:
+    if agent.state.is_over:
         raise WrongState(f"agent {agent.id} is {agent.state} and offers nothing", remedy="choose another agent")
 
 
