@@ -340,7 +340,7 @@ class Driver:
     """What the entry-point group ``polly_mesos.drivers`` points at.
 
     :param controller: ``module:class`` of the controller side, imported only when a service uses it
-    :param host: ``module:class`` of the host side; its top-level package travels in the executor's artifact
+    :param host: ``module:class`` of the host side; what it imports of its own package goes to the agents with it
     :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against
     :param host_settings: names of the settings that hosts may know; credentials never are among them
     :param filesystems: what its volumes can hold; the first is meant where a profile names none

@@ -7,6 +7,7 @@ use the source.
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib._bootstrap_external as bootstrap
@@ -131,36 +132,60 @@ def _sources(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _host_sides(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    for source in sorted(_package_path("drivers").glob("*.py")):
-        yield f"drivers/{source.name}", source.read_bytes()
-    for specification in sorted(host_drivers):
-        module = specification.partition(":")[0]
-        package = module.rpartition(".")[0]
-        folder = _package_path(package)
-        root = folder
-        for _ in package.split("."):
-            root = root.parent
-        for parent in (folder, *folder.parents):
-            if parent == root:
-                break
-            if (parent / "__init__.py").exists():
-                yield str((parent / "__init__.py").relative_to(root)), (parent / "__init__.py").read_bytes()
-        # The controller side stays here: it may need a platform's SDK, and agents have no use for it.
-        for source in sorted(folder.rglob("*.py")):
-            if source.name != "controller.py":
-                yield str(source.relative_to(root)), source.read_bytes()
+    """The modules of host sides, and what they import of their own top-level package, directly or not.
+
+    The controller side stays here: it may need a platform's SDK, and agents have no use for it.
+    """
+    waiting = ["drivers.base", *(specification.partition(":")[0] for specification in sorted(host_drivers))]
+    for module in waiting:
+        if _source_of(module) is None:
+            raise ConfigurationError(
+                f"module {module!r} is needed in the executor's artifact and is not installed",
+                field="services",
+                value=module,
+                remedy=f"install the distribution that provides {module}",
+            )
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        source = _source_of(module)
+        if source is None:
+            continue
+        is_package = source.name == "__init__.py"
+        parts = module.split(".")
+        yield "/".join(parts) + ("/__init__.py" if is_package else ".py"), source.read_bytes()
+        waiting += [".".join(parts[:length]) for length in range(1, len(parts))]
+        waiting += _imports(source, module if is_package else ".".join(parts[:-1]), parts[0])
 
 
-def _package_path(name: str) -> Path:
-    specification = importlib.util.find_spec(name)
-    if specification is None or not specification.submodule_search_locations:
-        raise ConfigurationError(
-            f"package {name!r} is needed in the executor's artifact and is not installed",
-            field="services",
-            value=name,
-            remedy=f"install the distribution that provides {name}",
-        )
-    return Path(next(iter(specification.submodule_search_locations)))
+def _imports(source: Path, package: str, top: str) -> Iterator[str]:
+    """What a module imports below ``top``; names that are no modules may be among it.
+
+    :param package: that relative imports of the module count from
+    """
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        found: list[str] = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            module = importlib.util.resolve_name(origin, package) if node.level else origin
+            found = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in found if name == top or name.startswith(f"{top}."))
+
+
+def _source_of(module: str) -> Path | None:
+    """A module's file, None where there is no such module, or where it is not written in Python."""
+    try:
+        specification = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if specification is None or specification.origin is None or not specification.has_location:
+        return None
+    return Path(specification.origin) if specification.origin.endswith(".py") else None
 
 
 def _library(name: str) -> Iterator[tuple[str, bytes]]:
