@@ -6,7 +6,7 @@ So the plain methods (``insert_unary``) are used, and operations are waited for 
 
 from __future__ import annotations
 
-import functools
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -44,12 +44,21 @@ class Api:
             raise ConfigurationError(message, remedy="write project: ID", field="project", value="")
         self._limiter = RateLimiter(settings.requests_per_second, max(20, int(settings.requests_per_second)))
         self.waiter = Waiter()
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
 
-    @functools.cache  # noqa: B019  one object for each service, which lives as long as the process
     def client(self, name: str) -> Any:
         """The SDK's client for ``Disks``, ``RegionDisks`` and so on."""
-        options = ClientOptions(api_endpoint=self._settings.endpoint or None)
-        return getattr(compute_v1, f"{name}Client")(credentials=self.credentials, client_options=options)
+        with self._lock:
+            if name not in self._clients:
+                options = ClientOptions(api_endpoint=self._settings.endpoint or None)
+                kind = getattr(compute_v1, f"{name}Client")
+                self._clients[name] = kind(credentials=self.credentials, client_options=options)
+            return self._clients[name]
+
+    def close(self) -> None:
+        """End all waits."""
+        self.waiter.close()
 
     def call(self, client: str, method: str, request: Any, what: str, *, changing: bool = False) -> Any:
         """Make one call.

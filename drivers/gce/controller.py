@@ -217,7 +217,7 @@ class GceController(ControllerDriver):
         return check_service(self._api, self._settings, self, profiles)
 
     def close(self) -> None:
-        self._api.waiter.close()
+        self._api.close()
 
     def _look(self, platform_id: str) -> tuple[DiskId, Any, PlatformVolume]:
         where = parse_disk(platform_id)

@@ -125,7 +125,7 @@ class VaultSettings:
     password: str = field(metadata={"secret": True})
     block: int = field(default=4096, metadata={"unit": "bytes"})
     timeout: float | None = field(default=None, metadata={"unit": "seconds"})
-    tags: tuple[str, ...] = field(default_factory=tuple)
+    words: tuple[str, ...] = field(default_factory=tuple)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(services_module, "find_driver", lambda name: driver)
     return TEXT.replace(
         "{{driver: loop, directory: /srv}}",
-        "{{driver: vault, user: u, password: PASSWORD, block: 4KiB, timeout: 2m, tags: [a, b], capacity: 1GiB}}",
+        "{{driver: vault, user: u, password: PASSWORD, block: 4KiB, timeout: 2m, words: [a, b], capacity: 1GiB}}",
     )
 
 
