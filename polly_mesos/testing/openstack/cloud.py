@@ -188,6 +188,8 @@ class OpenStack:
             self.password,
             "--bootstrap-public-url",
             self.identity_url,
+            "--bootstrap-internal-url",
+            self.identity_url,
             "--bootstrap-region-id",
             REGION,
         )
