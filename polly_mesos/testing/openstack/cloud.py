@@ -209,11 +209,10 @@ class OpenStack:
 
     def _fill_keystone(self) -> None:
         """The catalogue, the services' users, and two projects with a user each."""
-        identity = self.connect().identity
+        identity: Any = self.connect().identity
         roles = {role.name: role for role in identity.roles()}
-        for name in ("service", USER):
-            roles.setdefault(name, None)
-            roles[name] = roles[name] or identity.create_role(name=name)
+        for name in {"service", USER} - set(roles):
+            roles[name] = identity.create_role(name=name)
         projects = {
             name: identity.create_project(name=name, domain_id="default")
             for name in ("service", PROJECT, OTHER_PROJECT)
@@ -247,7 +246,7 @@ class OpenStack:
 
         Made as soon as the back end has told the scheduler what it has.
         """
-        volumes = self.connect().block_storage
+        volumes: Any = self.connect().block_storage
         for name, specs in (
             ("standard", {"volume_backend_name": BACKEND}),
             ("encrypted", {"volume_backend_name": BACKEND}),
@@ -257,7 +256,12 @@ class OpenStack:
             kind = volumes.create_type(name=name)
             volumes.update_type_extra_specs(kind, **specs)
             if name == "encrypted":
-                luks = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"}
+                luks = {
+                    "provider": "luks",
+                    "cipher": "aes-xts-plain64",
+                    "key_size": 256,
+                    "control_location": "front-end",
+                }
                 volumes.create_type_encryption(kind, **luks)
         _wait(lambda: list(volumes.backend_pools()), "the back end's pool")
 

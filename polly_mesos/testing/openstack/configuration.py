@@ -116,6 +116,7 @@ auth_strategy = keystone
 osapi_volume_listen = 127.0.0.1
 osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
+osapi_max_limit = 8
 enabled_backends = {BACKEND}
 default_volume_type = standard
 storage_availability_zone = nova

@@ -32,6 +32,7 @@ class Nova:
 
     :ivar project: Keystone's id of the project that instances are booted in
     :ivar calls: what was asked, as method and path
+    :ivar loses_next_change: whether the answer to the next change that a user asks for does not arrive
     :ivar patience: seconds that the guest is given to let go of a disk
     """
 
@@ -47,6 +48,7 @@ class Nova:
         self.project = ""
         self.patience = 0.3
         self.calls: list[str] = []
+        self.loses_next_change = False
         self._server = HttpServer(self._answer, "nova")
         self.url = self._server.url
 
@@ -67,6 +69,14 @@ class Nova:
             server = Server(node, self.project)
             self._servers[server.id] = server
             return server
+
+    def start(self, server: Server) -> None:
+        """The instance runs again, with the volumes that are attached to it."""
+        with self._lock:
+            if server.status == SHUTOFF:
+                server.status = ACTIVE
+                for attachment in server.attachments.values():
+                    self._instances.plug(server.name, attachment.volume, attachment.connection)
 
     def stop(self, server: Server) -> None:
         """The instance is shut off; its volumes stay attached."""
@@ -97,7 +107,10 @@ class Nova:
         self.calls.append(f"{request.method} {path}")
         for method, pattern, handler in self._routes():
             if method == request.method and (found := re.fullmatch(pattern, path)):
-                return handler(request, caller, *found.groups())
+                answer = handler(request, caller, *found.groups())
+                lost = self.loses_next_change and method != "GET" and "admin" not in caller["roles"]
+                self.loses_next_change = self.loses_next_change and not lost
+                return Answer(0, cut_at=-1) if lost else answer
         return refusal(403, f"Policy doesn't allow {request.method} {path} to be performed.")
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
@@ -214,8 +227,10 @@ class Nova:
             with self._lock:
                 server.attachments.pop(attachment.volume, None)
             return
-        if server.status == ACTIVE:
-            self._instances.plug(server.name, attachment.volume, asked.json()["attachment"]["connection_info"])
+        attachment.connection = asked.json()["attachment"]["connection_info"]
+        with self._lock:
+            if server.status == ACTIVE:
+                self._instances.plug(server.name, attachment.volume, attachment.connection)
         self._call("POST", f"/attachments/{attachment.id}/action", caller, {"os-complete": None})
 
     def _detach(self, _request: Request, caller: _Caller, server_id: str, volume: str) -> Answer:
@@ -266,4 +281,5 @@ class Nova:
             server = self._servers.get(event["server_uuid"])
             if event["name"] == "volume-extended" and server is not None and event["tag"] in server.attachments:
                 self._instances.resize(server.name, event["tag"])
+                server.grown += 1
         return as_json(200, {"events": [{**event, "status": "completed", "code": 200} for event in told]})

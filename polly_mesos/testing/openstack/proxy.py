@@ -31,6 +31,7 @@ class Fault:
 
     kind: Kind
     method: str
+    """``change`` stands for every method but GET."""
     path: str
     times: int = 1
     seconds: float = 1.0
@@ -95,7 +96,11 @@ class Proxy:
 
     def _due(self, method: str, pattern: str) -> Fault | None:
         for fault in self._faults:
-            if fault.times > 0 and fault.method == method and pattern.endswith(fault.path):
+            if (
+                fault.times > 0
+                and fault.method in (method, method != "GET" and "change")
+                and pattern.endswith(fault.path)
+            ):
                 fault.times -= 1
                 return fault
         return None

@@ -72,6 +72,11 @@ class RackspaceIdentity:
             "serviceCatalog": [
                 {"name": "cloudBlockStorage", "type": "volume", "endpoints": [endpoint]},
             ],
-            "user": {"id": token["user"]["id"], "name": self._user, "roles": [], "RAX-AUTH:defaultRegion": self._region},
+            "user": {
+                "id": token["user"]["id"],
+                "name": self._user,
+                "roles": [],
+                "RAX-AUTH:defaultRegion": self._region,
+            },
         }
         return as_json(200, {"access": access})

@@ -21,6 +21,7 @@ class Attachment:
     volume: str
     id: str
     device: str
+    connection: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Server:
     :ivar held: volumes that its guest does not let go of
     :ivar host: the hypervisor that it runs on
     :ivar host_up: whether that hypervisor answers
+    :ivar grown: how often a volume of its was extended
     :ivar ended: whether the hypervisor has carried out its deletion
     """
 
@@ -43,6 +45,7 @@ class Server:
     host_up: bool = True
     ended: bool = False
     attachments: dict[str, Attachment] = field(default_factory=dict)
+    grown: int = 0
     held: set[str] = field(default_factory=set)
 
     def show(self) -> dict[str, Any]:
@@ -75,6 +78,8 @@ class Server:
     def actions(self) -> list[dict[str, Any]]:
         """What was done with it, as ``os-instance-actions`` has it."""
         done = [{"action": "create", "request_id": f"req-create-{self.id}", "message": None}]
+        for number in range(self.grown):
+            done.insert(0, {"action": "extend_volume", "request_id": f"req-extend-{number}-{self.id}", "message": None})
         if self.status == DELETED:
             done.insert(0, {"action": "delete", "request_id": f"req-delete-{self.id}", "message": None})
         return done
