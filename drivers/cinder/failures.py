@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from keystoneauth1 import exceptions
-from keystoneauth1.exceptions import connection
 
 from polly_mesos.errors import (
     Conflict,
@@ -81,7 +80,7 @@ def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> Po
             return PlatformDenied(told, remedy="see whether the credentials are right and valid", request_id=number)
         case exceptions.EndpointNotFound() | exceptions.EmptyCatalog() | exceptions.MissingAuthPlugin():
             return PlatformError(told, remedy="correct region_name or interface; the catalogue has no such service")
-        case connection.SSLFailure():
+        case exceptions.SSLError():
             return PlatformError(told, remedy="let ca_cert name the certificates of the cloud's own authority")
         case exceptions.AuthorizationFailure() | exceptions.MissingRequiredOptions():
             return PlatformDenied(told, remedy="correct auth_url and the credentials", request_id=number)

@@ -102,8 +102,13 @@ class InstanceAttachments:
         hosts = hosts_of(shown)
         if before is None or not hosts:
             return
+
+        def seen() -> bool | None:
+            now = self._growth(hosts[0])
+            return True if now is None or now - before else None
+
         self._waiter.until(
-            lambda: (self._growth(hosts[0]) or {""}) - before or None,
+            seen,
             self._settings.attach_timeout,
             f"instance {hosts[0]} to see volume {shown['id']} grow",
             first=0.1,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -236,6 +238,9 @@ class OpenStack:
 
     def _start_cinder(self, url: str) -> None:
         self._run(*self._places.script("cinder-manage"), "--config-file", str(self._places.cinder), "db", "sync")
+        # Several processes write to it: with a write-ahead log they seldom find it locked.
+        with contextlib.closing(sqlite3.connect(self.directory / "cinder/cinder.db")) as database:
+            database.execute("PRAGMA journal_mode=WAL")
         for name in ("cinder-scheduler", "cinder-volume"):
             self._daemon(name, [*self._places.script(name), "--config-file", str(self._places.cinder)])
         command = [*self._places.script("cinder-api"), "--config-file", str(self._places.cinder)]

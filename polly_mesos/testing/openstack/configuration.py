@@ -26,6 +26,32 @@ class OnlineNfsDriver(nfs.NfsDriver):
 '''
 """A module of the volume service, beside Cinder's own."""
 
+IMMEDIATE_SOURCE = """
+from sqlite3 import dbapi2
+
+
+class Cursor(dbapi2.Cursor):
+    def execute(self, statement, *arguments):
+        return super().execute("BEGIN IMMEDIATE" if statement == "BEGIN" else statement, *arguments)
+
+
+class Connection(dbapi2.Connection):
+    def cursor(self, factory=Cursor):
+        return super().cursor(factory)
+
+
+def connect(*arguments, **options):
+    return _connect(*arguments, **{"factory": Connection, **options})
+
+
+_connect, dbapi2.connect = dbapi2.connect, connect
+"""
+"""A ``sitecustomize`` for the services, which share one SQLite file.
+
+A transaction that reads first and writes then is refused at once where another process wrote in between; no time-out
+helps. So each one waits for its turn when it begins.
+"""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -74,7 +100,8 @@ def write_keystone(places: Places) -> None:
     home.mkdir()
     places.keystone.write_text(f"""
 [database]
-connection = sqlite:///{home}/keystone.db
+connection = sqlite:///{home}/keystone.db?timeout=60
+sqlite_synchronous = False
 [token]
 expiration = 86400
 [fernet_tokens]
@@ -95,6 +122,7 @@ def write_cinder(places: Places, *, port: int, broker: str, keystone: str, nova:
     for name in ("locks", "images", "conversion"):
         (home / name).mkdir(parents=True)
     (home / "polly_nfs.py").write_text(BACKEND_SOURCE)
+    (home / "sitecustomize.py").write_text(IMMEDIATE_SOURCE)
     (home / "shares").write_text(f"{SHARE}\n")
     privsep = f"{' '.join(places.script('privsep-helper'))} --config-file {places.cinder}"
     login = f"""auth_type = password
@@ -137,7 +165,8 @@ nas_secure_file_operations = False
 nas_secure_file_permissions = False
 max_over_subscription_ratio = 20.0
 [database]
-connection = sqlite:///{home}/cinder.db
+connection = sqlite:///{home}/cinder.db?timeout=60
+sqlite_synchronous = False
 [oslo_concurrency]
 lock_path = {home}/locks
 [coordination]

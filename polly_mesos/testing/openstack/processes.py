@@ -16,7 +16,9 @@ _END_SECONDS = 10.0
 
 
 class Daemon:
-    """One server with its children, in a session of its own, so that they are found by its number and end together.
+    """One server with its children, in a session of its own: so they are found and end together.
+
+    It ends with this process at the latest.
 
     :param ready: whether it serves; asked until it does
     """
@@ -35,7 +37,7 @@ class Daemon:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                list(command),
+                ["setpriv", "--pdeathsig", "TERM", "--", *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
