@@ -55,8 +55,9 @@ class HostAttachments:
         """See :meth:`drivers.base.ControllerDriver.detach`. Cinder takes the way away from the connector."""
         volume = str(shown["id"])
         noted = value_of(shown.get("metadata") or {}, HOST)
-        if host.host not in hosts_of(shown) and noted != host.host:
-            return
+        holders = hosts_of(shown)
+        if host.host not in holders and (holders or noted != host.host):
+            return  # what is noted counts only while nobody holds it: another host's attempt may have noted itself
         for attachment in self._known(volume):
             try:
                 self._calls.volumes("DELETE", f"/attachments/{attachment['id']}", f"detaching volume {volume}")

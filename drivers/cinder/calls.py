@@ -58,6 +58,11 @@ class Calls:
         major, minor = (self._microversion or "3.0").split(".")
         return int(major), int(minor)
 
+    def roles(self) -> list[str]:
+        """The names of the roles that the login has."""
+        connection = self._prepared("logging in")
+        return sorted(connection.session.auth.get_access(connection.session).role_names)
+
     def close(self) -> None:
         """Let go of the connections."""
         with self._lock:

@@ -84,6 +84,8 @@ def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> Po
             return PlatformError(told, remedy="let ca_cert name the certificates of the cloud's own authority")
         case exceptions.AuthorizationFailure() | exceptions.MissingRequiredOptions():
             return PlatformDenied(told, remedy="correct auth_url and the credentials", request_id=number)
+        case exceptions.NotFound() if "token" in told.lower():  # so Keystone answers to one that is not valid
+            return PlatformDenied(told, remedy="give a token that is valid", request_id=number)
         case exceptions.NotFound() | exceptions.BadRequest():
             return PlatformError(told, remedy="correct auth_url", request_id=number)
         case _:

@@ -62,11 +62,16 @@ def _login(settings: CinderSettings) -> dict[str, str]:
     login = {name: getattr(settings, name) for name in _LOGIN if getattr(settings, name)}
     if settings.user_name:
         login["username"] = settings.user_name
+    if settings.token:
+        login.pop("password", None)  # a token stands for its user
     for kind in ("id", "name"):
         if common := getattr(settings, f"domain_{kind}"):
             for whose in ("user", "project"):
                 if not any(f"{whose}_domain_{either}" in login for either in ("id", "name")):
                     login[f"{whose}_domain_{kind}"] = common
+    if settings.token:
+        for name in ("username", "user_id", "user_domain_id", "user_domain_name"):
+            login.pop(name, None)
     if settings.trust_id or settings.application_credential_secret:
         for name in ("project_id", "project_name", "project_domain_id", "project_domain_name"):
             login.pop(name, None)  # both are for one project already, and Keystone refuses to be told another
