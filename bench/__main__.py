@@ -44,6 +44,7 @@ BENCHMARKS = (
     Benchmark("bench.recovery", "s", "what each row names", ""),
     Benchmark("bench.drivers_ebs", "volumes/s, or calls", "the bare SDK doing the same calls", "at least 0.9"),
     Benchmark("bench.drivers_gce", "volumes/s", "the bare SDK doing the same calls", "at least 0.9"),
+    Benchmark("bench.drivers_cinder", "volumes/s", "the bare SDK doing the same calls", "at least 0.9"),
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.drivers.cinder_cloud import cloud
 from tests.leftovers import assert_nothing_left, require_root
 
 
@@ -16,3 +17,9 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     require_root()
     yield
     assert_nothing_left(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def needs_cloud() -> None:
+    """The real OpenStack is up, or the test is skipped."""
+    cloud()

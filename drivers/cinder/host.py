@@ -1,0 +1,144 @@
+"""The host side: who the instance is, and which of its disks is a volume. Standard library only: it travels."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from drivers.base import HostDriver
+from drivers.block import BlockDevice, BlockDevices, flush
+from drivers.metadata import fetch, fill
+from polly_mesos.errors import DeviceNotFound, HostError
+from polly_mesos.model import HostIdentity, Json
+
+_DOCUMENT = "openstack/latest/meta_data.json"
+_VIRTIO_SERIAL = 20
+"""Bytes of a virtio disk's serial: Nova sets the volume's id, and the device shows its beginning."""
+
+_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_POLL = 0.05
+_DMI = ("sys/class/dmi/id/product_uuid", "sys/devices/virtual/dmi/id/product_uuid")
+
+
+class CinderHost(HostDriver):
+    """Finds the disks of an instance by their serials; Nova's device names are only a guess and are not used."""
+
+    def __init__(self, settings: Mapping[str, Any], node: str) -> None:
+        self._node = node
+        self._by_nova = settings.get("attach_by", "nova") == "nova"
+        self._endpoint = fill(str(settings.get("metadata_endpoint", "http://169.254.169.254")), node)
+        self._root = fill(str(settings.get("host_root", "/")), node)
+        self._config_drive = fill(str(settings.get("config_drive", "")), node)
+        self._devices = BlockDevices(self._root)
+
+    def identify(self) -> HostIdentity:
+        """The instance's id by the metadata service, else by the config drive, else by DMI.
+
+        :raises HostError: none of them tells
+        """
+        if not self._by_nova:
+            return HostIdentity(self._node.rpartition(":")[0] or socket.gethostname(), details=self._connector())
+        told = []
+        for source in (self._from_service, self._from_config_drive, self._from_dmi):
+            try:
+                return source()
+            except (HostError, OSError, ValueError, KeyError) as error:
+                told.append(str(error))
+        raise HostError(
+            f"this host does not know which instance it is: {'; '.join(told)}",
+            remedy="let it reach its metadata service, or give it a config drive; or write attach_by: cinder",
+        )
+
+    def locate(self, attachment: Json, timeout: float) -> str:
+        volume = _volume_of(attachment)
+        deadline = time.monotonic() + timeout
+        while not (found := self._devices.with_serial(lambda serial: is_serial_of(serial, volume))):
+            if time.monotonic() >= deadline:
+                raise DeviceNotFound(
+                    f"no disk of this host has the serial of volume {volume}",
+                    remedy="see /sys/block/*/serial, and whether the volume is attached to this very instance",
+                )
+            time.sleep(_POLL)
+        return _only(found, volume).path
+
+    def release(self, attachment: Json) -> None:
+        volume = _volume_of(attachment)
+        for device in self._devices.with_serial(lambda serial: is_serial_of(serial, volume)):
+            flush(device.path)
+
+    def held(self) -> Mapping[str, Json]:
+        """Disks whose serial is a whole volume id; virtio shows too little of it to name the volume."""
+        found: dict[str, Json] = {}
+        for device in self._devices.with_serial(lambda serial: bool(_IDENTIFIER.search(serial))):
+            for serial in device.serials:
+                if match := _IDENTIFIER.search(serial):
+                    found[device.path] = {"volume": match.group()}
+        return found
+
+    def _from_service(self) -> HostIdentity:
+        return _identity(json.loads(fetch(f"{self._endpoint}/{_DOCUMENT}")))
+
+    def _from_config_drive(self) -> HostIdentity:
+        if not self._config_drive:
+            raise HostError("no config_drive is configured")
+        return _identity(json.loads((Path(self._config_drive) / _DOCUMENT).read_text()))
+
+    def _from_dmi(self) -> HostIdentity:
+        return HostIdentity(_first_line(Path(self._root) / path for path in _DMI).lower())
+
+    def _connector(self) -> dict[str, str]:
+        """What os-brick calls the connector: with what this host reaches storage."""
+        found = {}
+        names = Path(self._root) / "etc/iscsi/initiatorname.iscsi"
+        if names.exists() and (name := re.search(r"(?m)^InitiatorName=(\S+)", names.read_text())):
+            found["initiator"] = name.group(1)
+        nqn = Path(self._root) / "etc/nvme/hostnqn"
+        if nqn.exists():
+            found["nqn"] = nqn.read_text().strip()
+        return found
+
+
+def is_serial_of(serial: str, volume: str) -> bool:
+    """Whether a disk with this serial is the volume: the whole id, or as much of it as virtio shows, and no less."""
+    return serial in (volume, volume[:_VIRTIO_SERIAL]) or bool(re.search(rf"(^|[ _-]){re.escape(volume)}$", serial))
+
+
+def _volume_of(attachment: Json) -> str:
+    volume = str(attachment["volume"])
+    if not _IDENTIFIER.fullmatch(volume):
+        raise HostError(f"{volume!r} is no id of a volume of Cinder's", remedy="this is a defect of Polly's")
+    return volume
+
+
+def _only(found: list[BlockDevice], volume: str) -> BlockDevice:
+    if len(found) > 1:
+        names = ", ".join(device.path for device in found)
+        raise HostError(
+            f"{names} all have the serial of volume {volume}",
+            remedy="detach the volume everywhere, and attach it again; which of them is meant cannot be known",
+        )
+    return found[0]
+
+
+def _identity(document: Mapping[str, Any]) -> HostIdentity:
+    server = str(document["uuid"])
+    if not _IDENTIFIER.fullmatch(server):
+        raise ValueError(f"the metadata names {server!r}, which is no id of an instance")
+    return HostIdentity(server, str(document.get("availability_zone") or ""))
+
+
+def _first_line(paths: Iterable[Path]) -> str:
+    told: list[str] = []
+    for path in paths:
+        try:
+            if _IDENTIFIER.fullmatch(text := path.read_text().strip().lower()):
+                return text
+            told.append(f"{path} has {text!r}")
+        except OSError as error:
+            told.append(str(error))
+    raise HostError("; ".join(told))

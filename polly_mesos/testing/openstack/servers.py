@@ -1,0 +1,103 @@
+"""The instances that the stand-in for Nova knows, and how it shows them."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from polly_mesos.testing.openstack.serving import Answer, as_json
+
+ACTIVE, SHUTOFF, DELETED = "ACTIVE", "SHUTOFF", "DELETED"
+_RUNNING, _SHUTDOWN = 1, 4
+"""Nova's power states, as in ``nova.objects.fields.InstancePowerState``."""
+
+
+@dataclass
+class Attachment:
+    """A volume at an instance, with Cinder's id of the attachment."""
+
+    volume: str
+    id: str
+    device: str
+    connection: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Server:
+    """One instance.
+
+    :ivar held: volumes that its guest does not let go of
+    :ivar host: the hypervisor that it runs on
+    :ivar host_up: whether that hypervisor answers
+    :ivar grown: how often a volume of its was extended
+    :ivar ended: whether the hypervisor has carried out its deletion
+    """
+
+    name: str
+    project: str
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    zone: str = "nova"
+    status: str = ACTIVE
+    task: str | None = None
+    host: str = "hypervisor-1"
+    host_up: bool = True
+    ended: bool = False
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    grown: int = 0
+    held: set[str] = field(default_factory=set)
+
+    def show(self) -> dict[str, Any]:
+        """As ``GET /servers/ID`` shows it to its project."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "status": self.status,
+            "tenant_id": self.project,
+            "OS-EXT-STS:task_state": self.task,
+            "OS-EXT-STS:power_state": _RUNNING if self.status == ACTIVE else _SHUTDOWN,
+            "OS-EXT-STS:vm_state": "active" if self.status == ACTIVE else "stopped",
+            "OS-EXT-AZ:availability_zone": self.zone,
+            "os-extended-volumes:volumes_attached": [{"id": volume} for volume in self.attachments],
+        }
+
+    def show_attachment(self, attachment: Attachment) -> dict[str, Any]:
+        """As the API shows it. The device is where Nova believes that the guest has it."""
+        return {
+            "id": attachment.volume,
+            "volumeId": attachment.volume,
+            "serverId": self.id,
+            "device": attachment.device,
+            "attachment_id": attachment.id,
+            "bdm_uuid": attachment.id,
+            "tag": None,
+            "delete_on_termination": False,
+        }
+
+    def actions(self) -> list[dict[str, Any]]:
+        """What was done with it, as ``os-instance-actions`` has it."""
+        done = [{"action": "create", "request_id": f"req-create-{self.id}", "message": None}]
+        for number in range(self.grown):
+            done.insert(0, {"action": "extend_volume", "request_id": f"req-extend-{number}-{self.id}", "message": None})
+        if self.status == DELETED:
+            done.insert(0, {"action": "delete", "request_id": f"req-delete-{self.id}", "message": None})
+        return done
+
+    def events(self, request: str) -> list[dict[str, Any]]:
+        """What the hypervisor did for one action; nothing where it was not there."""
+        if request == f"req-delete-{self.id}" and self.ended:
+            return [{"event": "compute_terminate_instance", "result": "Success"}]
+        return []
+
+
+def believed_device() -> str:
+    """A device name that is seldom the one that the guest has."""
+    return f"/dev/vd{random.choice('bcdefghijklm')}"
+
+
+def refusal(status: int, message: str, name: str = "") -> Answer:
+    """An error as Nova writes it."""
+    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest", 401: "unauthorized"}
+    headers = {"x_openstack_request_id": f"req-{uuid.uuid4()}"}
+    return as_json(status, {name or names[status]: {"code": status, "message": message}}, **headers)
