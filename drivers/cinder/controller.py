@@ -8,7 +8,7 @@ from then on, and the other one is left for the audit to name: to delete what ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from drivers.base import Capability, Capacity, Check, CreateRequest, Fence, Page, PlatformState, PlatformVolume
@@ -83,6 +83,8 @@ class CinderController(Copies):
             return
         if shown.get("attachments") or shown.get("status") in ("in-use", "attaching", "reserved", "detaching"):
             raise VolumeInUse(f"volume {platform_id} is {shown.get('status')}", remedy="detach it first")
+        if state_of(shown) is PlatformState.CREATING:
+            shown = self._when_made(lambda: self._our(platform_id), f"volume {platform_id}")
         self._remove(shown)
         self._wait_until_gone(f"/volumes/{platform_id}", "volume", platform_id)
 
@@ -230,6 +232,15 @@ class CinderController(Copies):
         if shown.get("attachments"):
             return VolumeInUse(f"volume {platform_id} is attached: {error.message}", remedy="detach it first")
         return WrongState(error.message, remedy="let the volume come to rest, and try again")
+
+    def _when_made(self, find: Callable[[], Json], what: str) -> Json:
+        """Cinder deletes nothing that it is still making."""
+
+        def look() -> Json | None:
+            shown = find()
+            return None if state_of(shown) is PlatformState.CREATING else shown
+
+        return self._waiter.until(look, self._settings.delete_timeout, f"{what} to be made", first=0.1)
 
     def _wait_until_gone(self, path: str, kind: str, platform_id: str) -> None:
         def look() -> bool | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from drivers.base import ControllerDriver, CreateRequest, PlatformSnapshot, PlatformVolume, Tags
+from collections.abc import Callable
+
+from drivers.base import ControllerDriver, CreateRequest, PlatformSnapshot, PlatformState, PlatformVolume, Tags
 from drivers.cinder import GIB
 from drivers.cinder.calls import Calls
 from drivers.cinder.metadata import CLUSTER, DELETED, coded, encode
 from drivers.cinder.settings import CinderSettings
-from drivers.cinder.shown import is_identifier, is_ours, member, snapshot_from
+from drivers.cinder.shown import is_identifier, is_ours, member, snapshot_from, state_of
 from polly_mesos.errors import Conflict, InvalidRequest, NotFound, UnknownVolume, VolumeInUse, WrongState
 from polly_mesos.model import Json
 
@@ -29,6 +31,9 @@ class Copies(ControllerDriver):
         raise NotImplementedError
 
     def _with_token(self, kind: str, token: str) -> Json | None:
+        raise NotImplementedError
+
+    def _when_made(self, find: Callable[[], Json], what: str) -> Json:
         raise NotImplementedError
 
     def _wait_until_gone(self, path: str, kind: str, platform_id: str) -> None:
@@ -65,7 +70,8 @@ class Copies(ControllerDriver):
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         try:
-            self._our_snapshot(snapshot_id)
+            if state_of(self._our_snapshot(snapshot_id)) is PlatformState.CREATING:
+                self._when_made(lambda: self._our_snapshot(snapshot_id), f"snapshot {snapshot_id}")
         except NotFound:
             return
         doing = f"deleting snapshot {snapshot_id}"

@@ -235,6 +235,11 @@ class TestRefusals:
         with pytest.raises(InvalidRequest, match="smaller"):
             driver.clone(volume.id, request(GIB))
 
+    def test_what_is_still_being_made_is_deleted_when_it_is(self, driver: CinderController) -> None:
+        volume = driver.create(request())
+        driver.delete(volume.id)
+        assert driver.list().volumes == ()
+
     def test_a_volume_that_was_deleted_behind_our_back_is_unknown(self, driver: CinderController) -> None:
         volume = available(driver.create(request()), driver)
         other = cloud().connect("polly", PROJECT).block_storage
