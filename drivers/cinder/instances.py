@@ -58,13 +58,12 @@ class InstanceAttachments:
         volume = str(shown["id"])
         if not self._is_attached(shown, host) and not self._is_ours_on_the_way(shown, host):
             return
-        if shown["status"] != "detaching":
-            try:
-                self._ask_to_detach(shown, host)
-            except (InvalidRequest, Conflict) as error:
-                shown = self._find(volume)
-                if shown["status"] != "detaching" and self._is_attached(shown, host):
-                    raise WrongState(error.message, remedy="it is tried again") from error
+        if not self._begins_to_detach(shown, host):
+            # It is still being attached, and Nova refuses to detach it until it is.
+            what = f"volume {volume} to be attached, so that it can be detached from {host.host}"
+            shown = self._waiter.until(lambda: self._at_rest(volume), self._settings.attach_timeout, what, first=0.1)
+            if not self._is_attached(shown, host) or not self._begins_to_detach(shown, host):
+                return
         self._waiter.until(
             lambda: self._gone(volume, host),
             self._settings.attach_timeout,
@@ -153,6 +152,26 @@ class InstanceAttachments:
             f"Nova did not attach volume {volume} to {host.host}: the volume is {shown['status']} again",
             remedy="see the log of the instance's hypervisor; it is tried again when asked again",
         )
+
+    def _begins_to_detach(self, shown: Json, host: HostIdentity) -> bool:
+        """Ask Nova to detach; False where it cannot yet, because it is still attaching.
+
+        :raises WrongState: something else goes on with the volume
+        """
+        if shown["status"] == "detaching":
+            return True
+        try:
+            self._ask_to_detach(shown, host)
+        except (InvalidRequest, Conflict) as error:
+            shown = self._find(str(shown["id"]))
+            if shown["status"] != "detaching" and self._is_attached(shown, host):
+                raise WrongState(error.message, remedy="it is tried again") from error
+            return shown["status"] not in _ON_THE_WAY or shown["status"] == "detaching"
+        return True
+
+    def _at_rest(self, volume: str) -> Json | None:
+        shown = self._find(volume)
+        return None if shown["status"] in _ON_THE_WAY else shown
 
     def _gone(self, volume: str, host: HostIdentity) -> bool | None:
         try:
