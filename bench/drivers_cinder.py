@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from openstack import exceptions
 
+from bench.rates import compare, show
 from drivers.base import CreateRequest, PlatformState, Tags
 from drivers.cinder import GIB
 from drivers.cinder.controller import CinderController
@@ -28,7 +29,7 @@ _PAUSE = 0.1
 def run() -> list[tuple[str, float, float, float]]:
     """Name, ours per second, the bare SDK's per second, and their ratio."""
     with OpenStack() as cloud:
-        return [_compare(*_both(cloud))]
+        return [compare("cinder: volume created and deleted", *_both(cloud), rounds=ROUNDS, repeats=REPEATS)]
 
 
 def _both(cloud: OpenStack) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -65,22 +66,5 @@ def _both(cloud: OpenStack) -> tuple[Callable[[], None], Callable[[], None]]:
     return ours, bare
 
 
-def _compare(ours: Callable[[], None], bare: Callable[[], None]) -> tuple[str, float, float, float]:
-    best = {ours: float("inf"), bare: float("inf")}
-    for _ in range(ROUNDS):
-        for step in best:
-            start = time.perf_counter()
-            for _ in range(REPEATS):
-                step()
-            best[step] = min(best[step], (time.perf_counter() - start) / REPEATS)
-    return "cinder: volume created and deleted", 1 / best[ours], 1 / best[bare], best[bare] / best[ours]
-
-
-def main() -> None:
-    """Print the figures."""
-    for name, ours, bare, ratio in run():
-        print(f"{name:40} {ours:9.1f}/s   bare SDK {bare:9.1f}/s   ratio {ratio:.2f}")
-
-
 if __name__ == "__main__":
-    main()
+    show(run())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from google.api_core.client_options import ClientOptions
 from google.cloud import compute_v1
 from google.oauth2 import service_account
 
+from bench.rates import compare, show
 from drivers.base import CreateRequest, PlatformState, Tags
 from drivers.gce.controller import GceController
 from drivers.gce.settings import GIB, GceSettings
@@ -49,7 +49,14 @@ def run() -> list[tuple[str, float, float, float]]:
         assert server.stdout is not None
         endpoint = server.stdout.readline().strip()
         try:
-            return [_compare(*_both(Path(name) / "key.json", endpoint))]
+            return [
+                compare(
+                    "gce: volume created and deleted",
+                    *_both(Path(name) / "key.json", endpoint),
+                    rounds=ROUNDS,
+                    repeats=REPEATS,
+                )
+            ]
         finally:
             server.stdin.close()
 
@@ -87,22 +94,5 @@ def _both(key: Path, endpoint: str) -> tuple[Callable[[], None], Callable[[], No
     return ours, bare
 
 
-def _compare(ours: Callable[[], None], bare: Callable[[], None]) -> tuple[str, float, float, float]:
-    best = {ours: float("inf"), bare: float("inf")}
-    for _ in range(ROUNDS):
-        for step in best:
-            start = time.perf_counter()
-            for _ in range(REPEATS):
-                step()
-            best[step] = min(best[step], (time.perf_counter() - start) / REPEATS)
-    return "gce: volume created and deleted", 1 / best[ours], 1 / best[bare], best[bare] / best[ours]
-
-
-def main() -> None:
-    """Print the figures."""
-    for name, ours, bare, ratio in run():
-        print(f"{name:40} {ours:9.1f}/s   bare SDK {bare:9.1f}/s   ratio {ratio:.2f}")
-
-
 if __name__ == "__main__":
-    main()
+    show(run())
