@@ -21,7 +21,7 @@ from drivers.cinder.copies import Copies
 from drivers.cinder.instances import InstanceAttachments
 from drivers.cinder.metadata import CLUSTER, DELETED, SIZE, TOKEN, coded, encode, value_of
 from drivers.cinder.settings import NOVA, CinderSettings
-from drivers.cinder.shown import is_identifier, is_ours, member, state_of, volume_from
+from drivers.cinder.shown import is_ours, member, state_of, volume_from
 from drivers.waiting import Waiter
 from polly_mesos.errors import (
     AlreadyExists,
@@ -185,17 +185,7 @@ class CinderController(Copies):
         return found[0] if found else None
 
     def _our(self, platform_id: str) -> Json:
-        """A volume of our cluster as Cinder shows it."""
-        if not is_identifier(platform_id):
-            raise UnknownVolume(f"{platform_id!r} is no id of a volume of Cinder's")
-        doing = f"looking at volume {platform_id}"
-        try:
-            shown: Json = member(self._calls.volumes("GET", f"/volumes/{platform_id}", doing), "volume", doing)
-        except NotFound as error:
-            raise UnknownVolume(f"there is no volume {platform_id}: {error.message}") from error
-        if not is_ours(shown, self._cluster):
-            raise UnknownVolume(f"volume {platform_id} is not one of cluster {self._cluster}, or was deleted")
-        return shown
+        return self._ours("volume", platform_id)
 
     def _grown(self, platform_id: str, wanted: int) -> Json | None:
         shown = self._our(platform_id)

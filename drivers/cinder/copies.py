@@ -96,15 +96,19 @@ class Copies(ControllerDriver):
         return self._make(request, {"source_volid": platform_id})
 
     def _our_snapshot(self, snapshot_id: str) -> Json:
-        if not is_identifier(snapshot_id):
-            raise UnknownVolume(f"{snapshot_id!r} is no id of a snapshot of Cinder's")
-        doing = f"looking at snapshot {snapshot_id}"
+        return self._ours("snapshot", snapshot_id)
+
+    def _ours(self, kind: str, identifier: str) -> Json:
+        """A ``volume`` or ``snapshot`` of our cluster as Cinder shows it."""
+        if not is_identifier(identifier):
+            raise UnknownVolume(f"{identifier!r} is no id of a {kind} of Cinder's")
+        doing = f"looking at {kind} {identifier}"
         try:
-            shown: Json = member(self._calls.volumes("GET", f"/snapshots/{snapshot_id}", doing), "snapshot", doing)
+            shown: Json = member(self._calls.volumes("GET", f"/{kind}s/{identifier}", doing), kind, doing)
         except NotFound as error:
-            raise UnknownVolume(f"there is no snapshot {snapshot_id}: {error.message}") from error
+            raise UnknownVolume(f"there is no {kind} {identifier}: {error.message}") from error
         if not is_ours(shown, self._cluster):
-            raise UnknownVolume(f"snapshot {snapshot_id} is not one of cluster {self._cluster}")
+            raise UnknownVolume(f"{kind} {identifier} is not one of cluster {self._cluster}, or was deleted")
         return shown
 
     def _has_snapshots(self, platform_id: str) -> bool:
