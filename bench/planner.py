@@ -48,7 +48,7 @@ def _empty() -> Snapshot:
         PoolSnapshot(
             name=f"pool-{number}",
             service="cloud" if number % 2 else "disks",
-            zone=zones[number % 3] if number % 2 else "",
+            zones=frozenset({zones[number % 3]} if number % 2 else ()),
             capacity=5_000_000 * 1024 * MB,
             minimum_size=300 * MB,
         )

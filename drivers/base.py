@@ -162,6 +162,17 @@ class DriverSettings:
 
     __slots__ = ()
 
+    def zone_of(self, profile: Profile) -> str:
+        """The zone where the profile's volumes are made: its own, or what the service has for profiles without one."""
+        return profile.zone
+
+    def reach_of(self, profile: Profile) -> tuple[str, ...]:
+        """The zones whose hosts can have the profile's volumes; empty where all can.
+
+        :param profile: with the zone that :meth:`zone_of` gave
+        """
+        return (profile.zone,) if profile.zone else ()
+
     def check_profile(self, profile: Profile) -> None:
         """Refuse a profile that this service cannot fulfil, before anything is asked of the platform.
 
@@ -341,7 +352,8 @@ class Driver:
 
     :param controller: ``module:class`` of the controller side, imported only when a service uses it
     :param host: ``module:class`` of the host side; what it imports of its own package goes to the agents with it
-    :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against
+    :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against; ``driver``,
+        ``fencing`` and ``tags`` are words of every service, and no field can be called so
     :param host_settings: names of the settings that hosts may know; credentials never are among them
     :param filesystems: what its volumes can hold; the first is meant where a profile names none
     :param options: ``module:class`` of a frozen dataclass that a profile's ``options`` are checked against; empty where

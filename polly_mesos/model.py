@@ -120,11 +120,12 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A class of volume that people ask for by name.
+    """A class of volume that people ask for by name; one for each zone where it is made in several.
 
     :param iops: provisioned operations per second where the platform sells them, else None
     :param adopt: whether a CREATE by the owner of an abandoned volume gets that volume instead of an empty one
-    :param zone: the platform's zone, or empty where the platform has none
+    :param zone: the platform's zone where its volumes are made, or empty where the platform has none
+    :param reach: zones whose hosts can have its volumes; empty where every host of the service can
     :param granularity: bytes; every volume's size is a multiple, so that the platform makes what the ledger counts
     :param options: settings of the platform that are not in the common words, as its driver names them
     :param tags: the user's own, written on every volume
@@ -139,6 +140,7 @@ class Profile:
     minimum_size: int = MB
     maximum_size: int | None = None
     zone: str = ""
+    reach: tuple[str, ...] = ()
     platform_type: str = ""
     iops: int | None = None
     encryption: bool = False
@@ -151,6 +153,21 @@ class Profile:
     def pool(self) -> str:
         """The name of the pool behind this profile."""
         return f"{self.name}.{self.zone}" if self.zone else self.name
+
+    def is_reached_from(self, zone: str) -> bool:
+        """Whether a host in this zone can have the profile's volumes."""
+        return not self.reach or zone in self.reach
+
+
+def profile_of(profiles: Mapping[str, Profile], name: str, zone: str) -> Profile | None:
+    """The profile of a volume that is in this zone of its platform, None where it is not configured (there).
+
+    :param profiles: pool -> profile
+    """
+    named = [profile for profile in profiles.values() if profile.name == name]
+    if len(named) == 1:
+        return named[0]
+    return next((profile for profile in named if profile.zone == zone), None)
 
 
 @dataclass(frozen=True, slots=True)

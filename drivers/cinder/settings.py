@@ -42,6 +42,8 @@ class CinderSettings(DriverSettings):
     :param availability_zone: where volumes are made for profiles that name no zone
     :param ca_cert: path of a bundle of certificates to trust
     :param insecure: trust every certificate; a setting of its own, with or without ``ca_cert``
+    :param cross_az_attach: instances of every zone of Nova's can have volumes of every zone of Cinder's; as Nova's
+        own setting of that name
     :param attach_by: ``nova`` where the agents are instances, ``cinder`` where they reach the storage themselves
     :param attach_timeout: seconds to wait for an attachment to come or to go
     :param delete_timeout: seconds to wait for a volume or a snapshot to be gone
@@ -79,6 +81,7 @@ class CinderSettings(DriverSettings):
     availability_zone: str = ""
     ca_cert: str = ""
     insecure: bool = False
+    cross_az_attach: bool = True
     attach_by: str = NOVA
     attach_timeout: float = field(default=60.0, metadata=_SECONDS)
     delete_timeout: float = field(default=600.0, metadata=_SECONDS)
@@ -124,6 +127,13 @@ class CinderSettings(DriverSettings):
                 "is missing: nothing to log in with",
                 "write user_name and password, an application credential with its secret, or a token",
             )
+
+    def zone_of(self, profile: Profile) -> str:
+        return profile.zone or self.availability_zone
+
+    def reach_of(self, profile: Profile) -> tuple[str, ...]:
+        """Cinder's zones and Nova's mean the same only where Nova was told so; hosts without Nova have none."""
+        return () if self.cross_az_attach or self.attach_by == CINDER else DriverSettings.reach_of(self, profile)
 
     def check_profile(self, profile: Profile) -> None:
         """Refuse labels that Cinder does not take, and IOPS, which its volume types have and not its volumes."""

@@ -79,9 +79,12 @@ class EbsSettings(DriverSettings):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
 
+    def zone_of(self, profile: Profile) -> str:
+        return profile.zone or self.zone
+
     def check_profile(self, profile: Profile) -> None:
         kind = type_named(profile.platform_type)
-        zone = profile.zone or self.zone
+        zone = self.zone_of(profile)
         if not zone:
             raise ConfigurationError(
                 "EBS makes each volume in one zone, and none is named",

@@ -78,13 +78,21 @@ class GceSettings(DriverSettings):
         if self.capacity is not None and self.capacity <= 0:
             raise ValueError(f"capacity must be more than 0 bytes, and {self.capacity} is not")
 
+    def zone_of(self, profile: Profile) -> str:
+        """A regional disk counts as the first of its zones where none is named."""
+        return profile.zone or self.zone or next(iter(profile.options.get("replica_zones", ())), "")
+
+    def reach_of(self, profile: Profile) -> tuple[str, ...]:
+        """Instances of both its zones can have a regional disk."""
+        return tuple(profile.options.get("replica_zones", ())) or DriverSettings.reach_of(self, profile)
+
     def check_profile(self, profile: Profile) -> None:
         """Refuse what no disk of the type can be."""
         kind = profile.platform_type or self.default_type
         replicas = tuple(profile.options.get("replica_zones", ()))
         if kind not in SMALLEST:
             raise _refused("type", kind, "is not a type of disk", f"write one of {', '.join(SMALLEST)}")
-        if not (profile.zone or self.zone or replicas):
+        if not self.zone_of(profile):
             raise _refused("zone", "", "is missing", "write a zone here or in the service")
         if profile.iops is not None and kind not in TAKES_IOPS:
             raise _refused(

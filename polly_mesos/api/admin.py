@@ -8,6 +8,8 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -16,8 +18,10 @@ from pydantic import BaseModel, Field
 from polly_mesos.api.context import Half
 from polly_mesos.api.views import OperationView, PoolView, VolumeView
 from polly_mesos.errors import Conflict, InvalidRequest, Unauthenticated, UnknownAgent, UnknownProfile
-from polly_mesos.model import MB, AgentState, Json, OperationState, Volume, VolumeKind, VolumeState
+from polly_mesos.ledger.volumes import LIVE
+from polly_mesos.model import MB, AgentState, Json, OperationState, Profile, Volume, VolumeKind, VolumeState
 from polly_mesos.scheduler.disks import static_owner
+from polly_mesos.scheduler.homes import choose, neighbours
 
 router = APIRouter(tags=["operators"])
 
@@ -81,9 +85,11 @@ def volume(volume_id: str, half: Half) -> VolumeView:
 @router.post("/v1/volumes", status_code=201, dependencies=[Operator])
 def create_volume(request: VolumeRequest, half: Half) -> VolumeView:
     """Make a volume ahead of its use: it is offered to one role as a MOUNT disk."""
-    profile = half.profiles.get(request.profile)
-    if profile is None:
-        raise UnknownProfile(f"no profile {request.profile!r}", remedy=f"one of {', '.join(sorted(half.profiles))}")
+    profiles = [profile for profile in half.profiles.values() if profile.name == request.profile]
+    if not profiles:
+        names = sorted({profile.name for profile in half.profiles.values()})
+        raise UnknownProfile(f"no profile {request.profile!r}", remedy=f"one of {', '.join(names)}")
+    profile = profiles[0]
     largest = profile.maximum_size or request.size
     if request.size % profile.granularity or not profile.minimum_size <= request.size <= largest:
         raise InvalidRequest(
@@ -93,42 +99,59 @@ def create_volume(request: VolumeRequest, half: Half) -> VolumeView:
             remedy=f"whole MB of {MB} bytes, from {profile.minimum_size}"
             + (f" to {profile.maximum_size}" if profile.maximum_size else ""),
         )
-    made = half.ledger.add_volume(
-        Volume(
-            id=str(uuid.uuid4()),
-            pool=profile.pool,
-            profile=profile.name,
-            service=profile.service,
-            kind=VolumeKind.MOUNT,
-            size=request.size,
-            state=VolumeState.CREATING,
-            agent=request.agent or _agent_for(half, profile.service),
-            owner=static_owner(request.role),
-            created=time.time(),
-        )
+    wanted = Volume(
+        id=str(uuid.uuid4()),
+        pool=profile.pool,
+        profile=profile.name,
+        service=profile.service,
+        kind=VolumeKind.MOUNT,
+        size=request.size,
+        state=VolumeState.CREATING,
+        agent=request.agent,
+        owner=static_owner(request.role),
+        created=time.time(),
     )
+    pool, agent = _pool_on(half, profiles, request.agent) if request.agent else _home(half, profiles, wanted)
+    made = half.ledger.add_volume(replace(wanted, pool=pool, agent=agent))
     half.controller.look_at(made.id)
     return VolumeView.of(made, None)
 
 
-def _agent_for(half: Half, service: str) -> str:
-    """The connected agent with the fewest volumes that can use the service."""
-    counts = dict.fromkeys(
-        (
-            agent.id
-            for agent in half.ledger.agents().values()
-            if agent.state is AgentState.CONNECTED and service in agent.identities and service not in agent.problems
-        ),
-        0,
-    )
-    if not counts:
-        raise UnknownAgent(
-            f"no connected agent can use service {service!r}", remedy="see /v1/agents for what they lack, or wait"
+def _pool_on(half: Half, profiles: Sequence[Profile], agent: str) -> tuple[str, str]:
+    """The pool from which this agent can have volumes, with the agent."""
+    identity = half.ledger.agent(agent).identities.get(profiles[0].service)
+    reached = [profile.pool for profile in profiles if identity is None or profile.is_reached_from(identity.zone)]
+    if not reached:
+        zones = ", ".join(sorted({zone for profile in profiles for zone in profile.reach}))
+        raise InvalidRequest(
+            f"no volume of profile {profiles[0].name!r} can be on agent {agent}: it is in another zone",
+            field="agent",
+            value=agent,
+            remedy=f"name an agent in {zones}",
         )
-    for known in half.ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}):
-        if known.agent in counts:
-            counts[known.agent] += 1
-    return min(counts, key=lambda agent: (counts[agent], agent))
+    return reached[0], agent
+
+
+def _home(half: Half, profiles: Sequence[Profile], wanted: Volume) -> tuple[str, str]:
+    """The pool and the agent with the fewest volumes of the service, of all that the volume could be on."""
+    draining = half.roster.draining()
+    agents = half.ledger.agents().values()
+    hosts = [agent for agent in agents if agent.state is AgentState.CONNECTED and agent.id not in draining]
+    around = neighbours(half.ledger.volumes(states=LIVE))
+    found, refused = [], []
+    for profile in profiles:
+        agent, why = choose(wanted, profile.reach, hosts, around)
+        if agent:
+            found.append((around[agent].volumes[profile.service], profile.pool, agent))
+        else:
+            refused.append(why)
+    if not found:
+        why = "; ".join(sorted(set(refused)))
+        raise UnknownAgent(
+            f"no connected agent can have a volume of profile {wanted.profile!r} now: {why}",
+            remedy="see `polly agent list` for what they lack, or wait",
+        )
+    return min(found)[1:]
 
 
 @router.delete("/v1/volumes/{volume_id}", status_code=202, dependencies=[Operator])

@@ -20,6 +20,7 @@ from polly_mesos.model import (
     Volume,
     VolumeKind,
     VolumeState,
+    profile_of,
 )
 from polly_mesos.scheduler.disks import static_owner
 from polly_mesos.scheduler.tags import Origin, decode
@@ -109,11 +110,12 @@ def describe(found: PlatformVolume, profile: Profile, origin: Origin | None, wan
 
 
 def _profile(profiles: Mapping[str, Profile], service: str, found: PlatformVolume) -> Profile:
-    profile = profiles.get(found.tags.profile)
+    profile = profile_of(profiles, found.tags.profile, found.zone)
     if profile is None or profile.service != service:
         where = "is not configured" if profile is None else f"is on service {profile.service}, not on {service}"
+        zone = f" in zone {found.zone}" if profile is None and found.zone else ""
         raise UnknownProfile(
-            f"the profile {found.tags.profile!r} of {found.id} {where}",
+            f"the profile {found.tags.profile!r} of {found.id}{zone} {where}",
             remedy="put the profile back into polly.yml" if profile is None else f"adopt it from {profile.service}",
         )
     return profile

@@ -10,7 +10,7 @@ from polly_mesos.audit.actions import Action, DetachUnused, EndPublication
 from polly_mesos.audit.findings import Finding, finding
 from polly_mesos.audit.hosts import adoption
 from polly_mesos.audit.world import World
-from polly_mesos.model import AgentState, Publication, PublicationState, Volume, VolumeState
+from polly_mesos.model import AgentState, Publication, PublicationState, Volume, VolumeState, profile_of
 
 _HELD = frozenset({PublicationState.ATTACHED, PublicationState.PUBLISHED})
 _LISTING_LAG_SECONDS = 60.0
@@ -179,7 +179,7 @@ def orphan_candidates(world: World) -> Iterator[tuple[str, PlatformVolume]]:
             # The controller finds by its tag what it has not heard of, or what a failed creation left.
             if (found.id, tag) in ours or tag in unheard or found.state is PlatformState.DELETING:
                 continue
-            profile = world.profiles.get(found.tags.profile)
+            profile = profile_of(world.profiles, found.tags.profile, found.zone)
             if (found.id, tag) not in seen or (profile is not None and profile.service == service):
                 seen[found.id, tag] = (service, found)
     yield from seen.values()

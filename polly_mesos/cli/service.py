@@ -42,7 +42,7 @@ def list_(config: Path, output: str) -> None:
             "name": name,
             "driver": found.driver.name,
             "capacity": found.capacity,
-            "profiles": ", ".join(one.name for one in _profiles(configuration, name)),
+            "profiles": ", ".join(one.pool for one in _profiles(configuration, name)),
         }
         for name, found in configuration.services.items()
     ]

@@ -51,8 +51,8 @@ class Configuration:
     """What :func:`polly_mesos.config.load` gives.
 
     :param path: the file it was read from
-    :param capacities: profile -> bytes that its pool may take at most; a profile that is not here has no limit but
-        its platform's
+    :param profiles: pool -> the profile behind it; a profile of several zones is here once for each
+    :param capacities: pool -> bytes that it may take at most; a pool that is not here has no limit but its platform's
     :param notes: what is understood, and should be written differently: each a line of text
     """
 
@@ -72,9 +72,9 @@ class Configuration:
     def pool_capacity(self, profile: Profile) -> int | None:
         """The most bytes that a profile's pool may take, None where only the platform says.
 
-        Of several profiles on one service each has a limit, and their sum is not above the service's.
+        Of several pools on one service each has a limit, and their sum is not above the service's.
         """
-        return self.capacities.get(profile.name)
+        return self.capacities.get(profile.pool)
 
 
 def describe(configuration: Configuration) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def describe(configuration: Configuration) -> dict[str, Any]:
         "agents": configuration.agents.model_dump(mode="json", by_alias=True, exclude_none=True),
         "services": {name: _describe_service(service) for name, service in configuration.services.items()},
         "profiles": {
-            name: {**_plain(dataclasses.asdict(profile)), "capacity": configuration.pool_capacity(profile)}
-            for name, profile in configuration.profiles.items()
+            pool: {**_plain(dataclasses.asdict(profile)), "capacity": configuration.pool_capacity(profile)}
+            for pool, profile in configuration.profiles.items()
         },
         "planner": configuration.planner.model_dump(mode="json"),
         "check": configuration.check.model_dump(mode="json"),

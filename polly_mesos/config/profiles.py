@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drivers.base import Driver, DriverSettings, load_class
@@ -22,7 +23,7 @@ _SMALLEST = {Filesystem.XFS: 300 * MB}
 def read_profiles(
     document: Document, services: Mapping[str, Service | None]
 ) -> tuple[dict[str, Profile], dict[str, int]]:
-    """The profiles without mistakes, and the capacity limits of those that have one."""
+    """The profiles by pool, and the capacity limits of the pools that have one."""
     written: dict[str, ProfileSettings] = {}
     entries = named_entries(document, "profiles", "write at least one profile with its service")
     for name, values in entries.items():
@@ -35,12 +36,16 @@ def read_profiles(
         if settings.service not in services:
             place = ("profiles", name, "service")
             document.mistake(place, "is not one of the services", suggestion(str(settings.service), services))
-        profiles[name] = _read_profile(document, name, settings, service)
+        profile = _read_profile(document, name, settings, service)
+        profiles |= {placed.pool: placed for placed in _placed(document, settings, profile, service)}
     capacities: dict[str, int] = {}
     for service in services.values():
         if service is not None and not _is_unclear(document, service.name, written):
-            siblings = {name: written[name].capacity for name in profiles if written[name].service == service.name}
-            capacities |= _divide(document, service, siblings)
+            siblings = {name: one.capacity for name, one in written.items() if one.service == service.name}
+            for name, capacity in _divide(document, service, siblings).items():
+                pools = [pool for pool, profile in profiles.items() if profile.name == name]
+                capacities |= dict.fromkeys(pools, capacity if len(pools) == 1 else capacity // len(pools) // MB * MB)
+            _check_limits(document, profiles, capacities, service)
     _check_fit(document, profiles, capacities)
     return profiles, capacities
 
@@ -69,7 +74,7 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
     elif settings.maximum_size is not None and settings.maximum_size < minimum:
         message = f"is less than the smallest volume, {format_size(minimum)}"
         document.mistake((*place, "maximum_size"), message, "raise it, or lower minimum_size")
-    profile = Profile(
+    return Profile(
         name=name,
         service=settings.service,
         filesystem=filesystem,
@@ -78,7 +83,6 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
         offering=settings.offer,
         minimum_size=minimum,
         maximum_size=settings.maximum_size,
-        zone=settings.zone,
         platform_type=settings.type,
         iops=settings.iops,
         encryption=settings.encryption,
@@ -87,12 +91,31 @@ def _read_profile(document: Document, name: str, settings: ProfileSettings, serv
         options={} if service is None else _options(document, (*place, "options"), settings.options, service.driver),
         tags={**({} if service is None else service.tags), **settings.tags},
     )
+
+
+def _placed(
+    document: Document, settings: ProfileSettings, profile: Profile, service: Service | None
+) -> Iterator[Profile]:
+    """The profile in each of its zones, as its service has them."""
+    place = ("profiles", profile.name)
+    zones = settings.zones or (settings.zone,)
+    if settings.zones and settings.zone:
+        document.mistake((*place, "zone"), "is given beside zones", "write one of them")
+    if len(set(zones)) < len(zones):
+        document.mistake((*place, "zones"), "has a zone twice", "name each once")
+    driver = DriverSettings()
     if service is not None and isinstance(service.settings, DriverSettings):
+        driver = service.settings
+    for index, zone in enumerate(dict.fromkeys(zones)):
+        placed = replace(profile, zone=zone)
         try:
-            service.settings.check_profile(profile)
+            driver.check_profile(placed)
         except FieldError as error:
-            document.mistake((*place, *error.field.split(".")), error.message, error.remedy)
-    return profile
+            at: Path = ("zones", index) if settings.zones and error.field == "zone" else tuple(error.field.split("."))
+            if error.field != "zone" or not any(path[:3] == (*place, "zones") for path in document.wrong):
+                document.mistake((*place, *at), error.message, error.remedy)
+        placed = replace(placed, zone=driver.zone_of(placed))
+        yield replace(placed, reach=driver.reach_of(placed))
 
 
 def _options(document: Document, place: Path, written: Mapping[str, Any], driver: Driver) -> Mapping[str, Any]:
@@ -112,17 +135,11 @@ def _options(document: Document, place: Path, written: Mapping[str, Any], driver
 def _divide(document: Document, service: Service, written: Mapping[str, int | None]) -> dict[str, int]:
     """The capacity of every profile on one service.
 
-    A profile's own ``capacity`` counts. Profiles without one share equally what the others leave of the service's. The
-    only profile of a service needs none; of several each must have a limit, or one pool could promise what another has.
+    A profile's own ``capacity`` counts. Profiles without one share equally what the others leave of the service's.
     """
     own = {name: size for name, size in written.items() if size is not None}
     without = [name for name, size in written.items() if size is None]
     if service.capacity is None:
-        if len(written) > 1:
-            for name in without:
-                message = f"is missing, and service {service.name} has several profiles"
-                remedy = f"write a capacity here, or services.{service.name}.capacity"
-                document.mistake(("profiles", name, "capacity"), message, remedy)
         return own
     left = service.capacity - sum(own.values())
     if left < 0:
@@ -133,6 +150,19 @@ def _divide(document: Document, service: Service, written: Mapping[str, int | No
     return own | {name: left // len(without) // MB * MB for name in without}
 
 
+def _check_limits(
+    document: Document, profiles: Mapping[str, Profile], capacities: Mapping[str, int], service: Service
+) -> None:
+    """Of several pools each must have a limit, or one could promise what another has; the only one needs none."""
+    pools = [profile for profile in profiles.values() if profile.service == service.name]
+    for profile in pools:
+        if len(pools) > 1 and profile.pool not in capacities:
+            several = "profiles" if len({one.name for one in pools}) > 1 else "zones"
+            message = f"is missing, and service {service.name} has several {several}"
+            remedy = f"write a capacity here, or services.{service.name}.capacity"
+            document.mistake(("profiles", profile.name, "capacity"), message, remedy)
+
+
 def _is_unclear(document: Document, service: str, written: Mapping[str, ProfileSettings]) -> bool:
     """Whether a capacity on the service is wrong, so that nothing can be said of the others."""
     places = [("services", service, "capacity")]
@@ -141,8 +171,8 @@ def _is_unclear(document: Document, service: str, written: Mapping[str, ProfileS
 
 
 def _check_fit(document: Document, profiles: Mapping[str, Profile], capacities: Mapping[str, int]) -> None:
-    for name, capacity in capacities.items():
-        smallest = profiles[name].minimum_size
+    for pool, capacity in capacities.items():
+        name, smallest = profiles[pool].name, profiles[pool].minimum_size
         if capacity < smallest:
             message = f"leaves {format_size(capacity)} for a pool whose smallest volume is {format_size(smallest)}"
             place: Path = ("profiles", name, "capacity")

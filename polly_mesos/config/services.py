@@ -12,8 +12,10 @@ from polly_mesos.config.old_settings import modern
 from polly_mesos.config.quantities import Mistake
 from polly_mesos.config.settings import Fencing, ServiceSettings, check_name
 from polly_mesos.config.validation import settings_model, validate
-from polly_mesos.errors import FieldError, PollyError
+from polly_mesos.errors import FieldError, PollyError, UnknownDriver
 from polly_mesos.plugins import find_driver
+
+_OF_EVERY_SERVICE = frozenset({"driver", "fencing", "tags"})
 
 
 def read_services(document: Document) -> dict[str, Service | None]:
@@ -50,6 +52,7 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
         driver = find_driver(common.driver)
         values = modern(document, place, values, driver)
         kind = load_class(driver.settings)
+        _check_names(kind)
     except PollyError as error:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
         return None
@@ -59,6 +62,14 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
     if settings is None:
         return None
     return Service(name, driver, settings, common.capacity, common.fencing, common.tags)
+
+
+def _check_names(kind: type[Any]) -> None:
+    if taken := _OF_EVERY_SERVICE.intersection(field.name for field in dataclasses.fields(kind)):
+        raise UnknownDriver(
+            f"its settings have {', '.join(sorted(taken))}, which every service has with a meaning of its own",
+            remedy="this is for the driver's author: call the setting otherwise",
+        )
 
 
 def _check_fencing(document: Document, place: Path, driver: Driver) -> None:
@@ -78,7 +89,7 @@ def _driver_settings(document: Document, place: Path, values: dict[str, Any], dr
     """The driver's own settings; its ``capacity``, where it has one, is the service's."""
     fields = dataclasses.fields(kind)
     document.secret |= {(*place, field.name) for field in fields if is_secret(field)}
-    common = {"driver", "capacity", "fencing", "tags"} - {field.name for field in fields}
+    common = {*_OF_EVERY_SERVICE, "capacity"} - {field.name for field in fields}
     own = {key: value for key, value in values.items() if key not in common}
     _refuse_written_secrets(document, place, own, fields)
     model = validate(settings_model(kind), own, document, place)

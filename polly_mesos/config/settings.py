@@ -296,6 +296,9 @@ class PlannerSettings(Settings):
     low_water: Annotated[float, Field(gt=0, le=0.5)] = 0.5
 
 
+Zone = Annotated[str, AfterValidator(_check_zone)]
+
+
 class ServiceSettings(Settings):
     """What every service has; the other keys are its driver's."""
 
@@ -308,7 +311,10 @@ class ServiceSettings(Settings):
 
 
 class ProfileSettings(Settings):
-    """A profile as it is written; ``None`` where the default depends on the service."""
+    """A profile as it is written; ``None`` where the default depends on the service.
+
+    ``zones`` makes it one of several zones, each with a pool of its own; ``capacity`` is that of all of them.
+    """
 
     service: str
     filesystem: Filesystem | None = None
@@ -317,7 +323,8 @@ class ProfileSettings(Settings):
     offer: Offering = Offering.PATH
     minimum_size: Size | None = None
     maximum_size: Size | None = None
-    zone: Annotated[str, AfterValidator(_check_zone)] = ""
+    zone: Zone = ""
+    zones: Annotated[tuple[Zone, ...], Field(min_length=1)] | None = None
     type: str = ""
     iops: Annotated[int, Field(gt=0)] | None = None
     encryption: bool = False

@@ -27,19 +27,18 @@ def resources_of(
 
     :param shared_view: pool name -> bytes to show, where pools are shared instead of leased
     """
-    by_pool = {profile.pool: profile for profile in profiles.values()}
     leases = {lease.pool: lease.size for lease in ledger.leases(agent.id)} if shared_view is None else shared_view
     resources = [
-        disk(source_of(None, by_pool[pool], agent.volume_root, ""), size, "")
+        disk(source_of(None, profiles[pool], agent.volume_root, ""), size, "")
         for pool, size in sorted(leases.items())
-        if size and pool in by_pool
+        if size and pool in profiles
     ]
     for reservation in ledger.reservations(agent.id):
-        if reservation.size and (profile := by_pool.get(reservation.pool)):
+        if reservation.size and (profile := profiles.get(reservation.pool)):
             source = source_of(None, profile, agent.volume_root, "")
             resources.append(disk(source, reservation.size, reservation.owner))
     for volume in _advertised(ledger.volumes(agent=agent.id, states=_ADVERTISED)):
-        if profile := by_pool.get(volume.pool):
+        if profile := profiles.get(volume.pool):
             resources.append(volume_disk(volume, profile, agent.volume_root))
     return resources
 

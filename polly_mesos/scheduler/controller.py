@@ -160,7 +160,7 @@ class VolumeController:
                 return None
 
     def _create(self, volume: Volume) -> float | None:
-        profile = self._services.profiles.get(volume.profile)
+        profile = self._services.profiles.get(volume.pool)
         if profile is None:
             self._ledger.volume_failed(volume.id, f"profile {volume.profile!r} is not configured", final=False)
             return _LONGEST_RETRY
@@ -234,7 +234,7 @@ class VolumeController:
     def _tags(self, volume: Volume) -> Tags:
         node = self._ledger.agent(volume.agent).endpoint if volume.agent else ""
         user = encode(origin_of(volume, node))
-        profile = self._services.profiles.get(volume.profile)
+        profile = self._services.profiles.get(volume.pool)
         labels = {} if profile is None else profile.tags
         return Tags(self._cluster, volume.id, volume.profile, self._ledger.epoch, user, labels)
 
@@ -288,7 +288,7 @@ class VolumeController:
         if found or all(one.state is not OperationState.INTENT for one in attempts):
             return found
         # What was just made may not be listed yet. Asked with the same token, the platform names it.
-        profile = self._services.profiles[volume.profile]
+        profile = self._services.profiles[volume.pool]
         try:
             return self._services.controller(volume.service).create(self._request(volume, profile)).id
         except (PlatformFull, InvalidRequest, NotSupported):

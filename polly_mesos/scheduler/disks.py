@@ -53,10 +53,13 @@ def parse_disk(resource: Json, profiles: Mapping[str, Profile]) -> Disk:
             value=resource.get("name"),
             remedy="use the disks that carry this provider's id",
         )
-    name = source.get("profile", "")
-    profile = profiles.get(name)
-    if profile is None:
-        raise UnknownProfile(f"profile {name!r} is not configured", remedy="add it to polly.yml or use another profile")
+    name, pool = source.get("profile", ""), pool_of(source)
+    profile = profiles.get(pool)
+    if profile is None or profile.name != name:
+        where = "" if pool == name else f" with pool {pool!r}"
+        raise UnknownProfile(
+            f"profile {name!r} is not configured{where}", remedy="add it to polly.yml or use another profile"
+        )
     size_mb = megabytes(resource)
     if size_mb != int(size_mb) or size_mb <= 0:
         raise InvalidRequest(
@@ -65,7 +68,7 @@ def parse_disk(resource: Json, profiles: Mapping[str, Profile]) -> Disk:
             value=size_mb,
             remedy=f"ask for {max(1, int(size_mb) + 1)}",
         )
-    return Disk(resource, pool_of(source), profile, owner_of(resource), int(size_mb) * MB, source.get("id", ""))
+    return Disk(resource, pool, profile, owner_of(resource), int(size_mb) * MB, source.get("id", ""))
 
 
 def outer_owner(owner: str) -> str:

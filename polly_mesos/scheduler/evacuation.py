@@ -1,71 +1,26 @@
 """Volumes of hosts that will not have them again: which agent is to offer each of them instead.
 
 A volume moves only while no host has it. Its reservation and its persistence id go with it, so that its framework is
-offered the same disk elsewhere. Deciding is pure (:func:`choose`); the ledger judges again when a volume is moved.
+offered the same disk elsewhere. Deciding is pure (:func:`polly_mesos.scheduler.homes.choose`); the ledger judges again
+when a volume is moved.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 
 from polly_mesos.errors import AlreadyExists, Conflict, PollyError
 from polly_mesos.ledger import Ledger
-from polly_mesos.ledger.volumes import LIVE, role_of
+from polly_mesos.ledger.volumes import LIVE
 from polly_mesos.model import Agent, AgentState, Event, Profile, Severity, Volume, VolumeState
+from polly_mesos.scheduler.homes import Neighbours, choose, neighbours
 from polly_mesos.scheduler.orphans import is_adoptable
 
 log = logging.getLogger(__name__)
 
 _NEVER_BACK = frozenset({AgentState.LOST, AgentState.FENCED})
-
-
-@dataclass(slots=True)
-class Neighbours:
-    """What is on an agent already.
-
-    :param volumes: service -> how many volumes it offers
-    :param names: role and persistence id of each of them
-    """
-
-    volumes: Counter[str] = field(default_factory=Counter)
-    names: set[tuple[str, str]] = field(default_factory=set)
-
-    def add(self, volume: Volume) -> None:
-        """Count one more volume."""
-        self.volumes[volume.service] += 1
-        if volume.persistence_id:
-            self.names.add((role_of(volume.owner), volume.persistence_id))
-
-
-def choose(volume: Volume, zone: str, agents: Iterable[Agent], neighbours: Mapping[str, Neighbours]) -> tuple[str, str]:
-    """The agent that is to offer a volume: the one with the fewest volumes of those that can.
-
-    :param zone: where the volume is, empty where its platform has no zones
-    :param agents: those that are connected and not being drained
-    :returns: the agent's id and an empty text, or an empty id and why there is none
-    """
-    refused: Counter[str] = Counter()
-    found: list[tuple[int, str]] = []
-    for agent in agents:
-        near = neighbours.get(agent.id) or Neighbours()
-        count = near.volumes[volume.service]
-        identity = agent.identities.get(volume.service)
-        if identity is None or volume.service in agent.problems:
-            refused[f"cannot use service {volume.service}"] += 1
-        elif zone and identity.zone != zone:
-            refused[f"not in zone {zone}"] += 1
-        elif identity.attach_limit is not None and count >= identity.attach_limit:
-            refused["no attach slot free"] += 1
-        elif volume.persistence_id and (role_of(volume.owner), volume.persistence_id) in near.names:
-            refused["a volume of this name there"] += 1
-        else:
-            found.append((count, agent.id))
-    if found:
-        return min(found)[1], ""
-    return "", ", ".join(f"{why} ({count})" for why, count in sorted(refused.items())) or "no other agent is connected"
 
 
 class Evacuation:
@@ -104,7 +59,7 @@ class Evacuation:
         hosts = [agent for agent in agents.values() if agent.state is AgentState.CONNECTED and agent.id not in draining]
         moved = 0
         if idle:
-            around = _neighbours(volumes)
+            around = neighbours(volumes)
             for volume in idle:
                 moved += self._move(volume, agents.get(volume.agent), hosts, around)
         for agent in agents.values():
@@ -127,7 +82,7 @@ class Evacuation:
         return services is None or volume.service in services
 
     def _is_parked(self, volume: Volume) -> bool:
-        profile = self._profiles.get(volume.profile)
+        profile = self._profiles.get(volume.pool)
         return profile is not None and profile.adopt and is_adoptable(volume.persistence_id)
 
     def _move(self, volume: Volume, old: Agent | None, hosts: list[Agent], around: defaultdict[str, Neighbours]) -> int:
@@ -135,8 +90,8 @@ class Evacuation:
             if self._is_parked(volume) and (old is None or old.state in _NEVER_BACK):
                 self._ledger.move_volume(volume.id, "")
                 return 1
-            profile = self._profiles.get(volume.profile)
-            target, why = choose(volume, profile.zone if profile else "", hosts, around)
+            profile = self._profiles.get(volume.pool)
+            target, why = choose(volume, profile.reach if profile else (), hosts, around)
             if not target:
                 self._wait(volume, why)
                 return 0
@@ -163,11 +118,3 @@ class Evacuation:
                 message=f"no agent can offer volume {volume.id} now: {why}",
             )
         )
-
-
-def _neighbours(volumes: Iterable[Volume]) -> defaultdict[str, Neighbours]:
-    found: defaultdict[str, Neighbours] = defaultdict(Neighbours)
-    for volume in volumes:
-        if volume.agent:
-            found[volume.agent].add(volume)
-    return found

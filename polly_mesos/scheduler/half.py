@@ -125,17 +125,19 @@ class SchedulerHalf:
 
     def _check_profiles(self) -> None:
         """Refuse a configuration that has forgotten a profile in which data lives."""
-        pools = {profile.pool for profile in self.profiles.values()}
         used = {balance.pool for balance in self.ledger.balance().values() if balance.volumes}
-        if used <= pools:
+        if used <= self.profiles.keys():
             return
         for volume in self.ledger.volumes(states=set(VolumeState) - {VolumeState.DELETED}):
-            if volume.pool not in pools:
+            if volume.pool not in self.profiles:
+                zone = volume.pool.removeprefix(f"{volume.profile}.")
+                where = "" if volume.pool == volume.profile else f" for zone {zone}"
                 raise ConfigurationError(
-                    f"profile {volume.profile!r} is not configured, and volume {volume.id} is in pool {volume.pool!r}",
+                    f"profile {volume.profile!r} is not configured{where},"
+                    f" and volume {volume.id} is in pool {volume.pool!r}",
                     field="profiles",
                     value=volume.profile,
-                    remedy="put the profile back into polly.yml, or delete its volumes first",
+                    remedy="put the profile back into polly.yml as it was, or delete its volumes first",
                 )
 
     def _executor_settings(self) -> ExecutorSettings:

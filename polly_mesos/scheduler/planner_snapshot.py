@@ -15,6 +15,7 @@ Leases = Mapping[tuple[str, str], int]
 class PoolSnapshot:
     """A pool as the ledger has it.
 
+    :param zones: those whose hosts can have its volumes; empty where all can
     :param capacity: bytes that may be promised in all
     :param committed: bytes of the reservations that are backed, and of the volumes
     :param minimum_size: smallest volume that the profile allows
@@ -24,7 +25,7 @@ class PoolSnapshot:
 
     name: str
     service: str
-    zone: str
+    zones: frozenset[str]
     capacity: int
     committed: int = 0
     minimum_size: int = MB
@@ -53,7 +54,7 @@ class AgentSnapshot:
     def can_use(self, pool: PoolSnapshot) -> bool:
         """Whether the agent may have a lease of the pool."""
         zone = self.zones.get(pool.service)
-        if not self.eligible or zone is None or (pool.zone and zone != pool.zone):
+        if not self.eligible or zone is None or (pool.zones and zone not in pool.zones):
             return False
         slots = self.slots.get(pool.service)
         return slots is None or slots > 0

@@ -48,7 +48,7 @@ class Planning:
     ) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._profiles = {profile.pool: profile for profile in profiles.values()}
+        self._profiles = profiles
         self._pools = pools
         self._on_view = on_view
         self._draining = draining
@@ -148,7 +148,7 @@ class Planning:
                 PoolSnapshot(
                     name=name,
                     service=profile.service,
-                    zone=profile.zone,
+                    zones=frozenset(profile.reach),
                     capacity=pools[name].capacity,
                     committed=balances[name].reserved + balances[name].volumes,
                     minimum_size=profile.minimum_size,

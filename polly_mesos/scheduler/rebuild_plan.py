@@ -36,6 +36,7 @@ from polly_mesos.model import (
     Volume,
     VolumeKind,
     VolumeState,
+    profile_of,
 )
 from polly_mesos.scheduler import rebuild_records as records
 from polly_mesos.scheduler.rebuild_evidence import Evidence
@@ -176,7 +177,8 @@ class _Judge:
         return Recovered(_settled(volume, found), "agent", unknown)
 
     def _bare(self, found: Found) -> Volume:
-        profile = self._profiles[found.volume.tags.profile]
+        profile = profile_of(self._profiles, found.volume.tags.profile, found.volume.zone)
+        assert profile is not None, "volumes without a profile are refused before"
         origin = found.origin
         return Volume(
             id=found.id,
@@ -231,12 +233,14 @@ def _lost(offer: Offered) -> Recovered:
 
 def _usable(found: Sequence[Found], profiles: Mapping[str, Profile]) -> tuple[list[Found], list[str]]:
     """What can be recorded, and statements about what cannot."""
-    unconfigured = sorted({one.volume.tags.profile for one in found} - set(profiles))
+    tags = sorted({(one.volume.tags.profile, one.volume.zone) for one in found})
+    unconfigured = [(name, zone) for name, zone in tags if profile_of(profiles, name, zone) is None]
     if unconfigured:
+        told = dict.fromkeys(f"{name!r}{zone and f' in zone {zone}'}" for name, zone in unconfigured)
         raise ConfigurationError(
-            f"there are volumes of profiles that are not configured: {', '.join(map(repr, unconfigured))}",
+            f"there are volumes of profiles that are not configured: {', '.join(told)}",
             field="profiles",
-            value=unconfigured[0],
+            value=unconfigured[0][0],
             remedy="put the profiles back into polly.yml as they were",
         )
     counts = Counter(one.id for one in found)

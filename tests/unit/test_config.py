@@ -126,7 +126,7 @@ planner: {policy: shared, interval: 1s, rotate: 1m, big_share: 0.25, low_water: 
     assert not configuration.agents.admits("db-1x", {"rack": "r2", "os": "linux"})
     assert not configuration.agents.admits("db-1", {"rack": "r3", "os": "linux"})
     assert not configuration.agents.admits("db-1", {"rack": "r1"})
-    files = configuration.profiles["files"]
+    files = configuration.profiles["files.east"]
     assert (files.filesystem, files.pool, files.platform_type) == (Filesystem.NONE, "files.east", "big")
     assert (files.minimum_size, files.maximum_size) == (5_000_000, 1536 * MB)
     assert (files.iops, files.encryption, files.reclaim, files.offering) == (300, True, Reclaim.RETAIN, Offering.RAW)
@@ -137,7 +137,10 @@ planner: {policy: shared, interval: 1s, rotate: 1m, big_share: 0.25, low_water: 
         True,
     )
     described = describe(configuration)
-    assert (described["services"]["shelf"]["fencing"], described["profiles"]["files"]["adopt"]) == ("operator", True)
+    assert (described["services"]["shelf"]["fencing"], described["profiles"]["files.east"]["adopt"]) == (
+        "operator",
+        True,
+    )
     assert (configuration.planner.policy, configuration.planner.rotate) == (Policy.SHARED, 60)
 
 

@@ -154,3 +154,14 @@ def test_a_profile_that_the_platform_cannot_fulfil_is_told_with_its_line(
     message = mistakes(tmp_path, TODAY, profile)
     assert told in message
     assert ":8: " in message
+
+
+def test_a_driver_cannot_have_a_setting_that_every_service_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Taken:
+        tags: str = ""
+
+    monkeypatch.setattr("polly_mesos.config.services.load_class", lambda spec: Taken)
+    told = mistakes(tmp_path, TODAY)
+    assert "services.cloud.driver: 'rack' is not a driver that can be used: its settings have tags" in told
+    assert "call the setting otherwise" in told

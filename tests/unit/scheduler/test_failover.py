@@ -336,7 +336,7 @@ def test_volumes_never_move_to_an_agent_that_is_drained_or_away(world: World) ->
     ],
 )
 def test_a_volume_waits_for_an_agent_that_fits(world: World, identity: dict[str, HostIdentity], why: str) -> None:
-    world.profile = dataclasses.replace(GOLD, zone="a")
+    world.profile = dataclasses.replace(GOLD, reach=("a",))
     world.ledger.change_agent("a2", lambda agent: dataclasses.replace(agent, identities=identity))
     volume = world.volume()
     world.presence.gone("a1")

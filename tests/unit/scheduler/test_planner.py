@@ -30,7 +30,7 @@ def agents(count: int) -> list[AgentSnapshot]:
 
 
 def gold(capacity: int = 100 * GIB, **more: object) -> PoolSnapshot:
-    return replace(PoolSnapshot("gold", "local", "", capacity), **more)
+    return replace(PoolSnapshot("gold", "local", frozenset(), capacity), **more)
 
 
 def after_one(snapshot: Snapshot, settings: PlannerSettings = LEASE) -> Snapshot:
@@ -114,7 +114,7 @@ def test_an_unreachable_agent_keeps_its_lease_and_a_gone_one_gives_it_back() -> 
     ids=["of another zone", "without the service", "with all attach slots taken"],
 )
 def test_an_agent_that_cannot_use_a_pool_has_no_lease_of_it(misfit: AgentSnapshot) -> None:
-    pool = replace(gold(), zone="east")
+    pool = replace(gold(), zones=frozenset({"east"}))
     fitting = AgentSnapshot("agent-0000", {"local": "east"})
     snapshot = Snapshot([pool], [fitting, misfit], {("gold", misfit.id): 10 * GIB})
     assert settled(snapshot).leases == {("gold", fitting.id): 100 * GIB, ("gold", misfit.id): 0}

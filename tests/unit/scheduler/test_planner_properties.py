@@ -45,7 +45,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             PoolSnapshot(
                 name=name,
                 service=draw(st.sampled_from(("fast", "fast", "slow"))),
-                zone=draw(st.sampled_from(("", "", "east"))),
+                zones=frozenset(draw(st.sampled_from(((), (), ("east",), ("east", "west"))))),
                 capacity=committed + sum(held.values()) + draw(st.integers(0, 500 * GIB)),
                 committed=committed,
                 minimum_size=draw(st.sampled_from((1, MB, 300 * MB, 10 * GIB))),
@@ -128,7 +128,7 @@ def test_at_rest_only_agents_of_the_zone_with_free_slots_have_leases(snapshot: S
     for pool in snapshot.pools:
         for agent in snapshot.agents:
             zone, slots = agent.zones.get(pool.service), agent.slots.get(pool.service)
-            misfit = zone is None or (pool.zone and zone != pool.zone) or slots == 0
+            misfit = zone is None or (pool.zones and zone not in pool.zones) or slots == 0
             size = snapshot.leases.get((pool.name, agent.id), 0)
             if not agent.eligible and not agent.reclaimable:
                 assert size == before.leases.get((pool.name, agent.id), 0)
@@ -231,7 +231,7 @@ def test_the_shared_view_never_shows_more_than_is_free(snapshot: Snapshot, uses:
 @few
 @given(st.integers(2, 12), st.data())
 def test_a_needy_slice_costs_two_changes_however_many_agents_there_are(count: int, data: st.DataObject) -> None:
-    pool = PoolSnapshot("gold", "fast", "", capacity=100 * GIB)
+    pool = PoolSnapshot("gold", "fast", frozenset(), capacity=100 * GIB)
     everybody = [AgentSnapshot(f"agent-{number}", {"fast": ""}) for number in range(count)]
     snapshot = settled(Snapshot([pool], everybody, {}))
     big = max(snapshot.leases, key=lambda key: snapshot.leases[key])
