@@ -35,18 +35,18 @@ def service() -> None:
 @_config_option
 @format_option
 def list_(config: Path, output: str) -> None:
-    """Every service with its driver and the profiles that draw on it. Nothing is contacted."""
+    """Every service with its driver and the pools that draw on it. Nothing is contacted."""
     configuration = load(config)
     rows = [
         {
             "name": name,
             "driver": found.driver.name,
             "capacity": found.capacity,
-            "profiles": ", ".join(one.pool for one in _profiles(configuration, name)),
+            "pools": ", ".join(one.pool for one in _profiles(configuration, name)),
         }
         for name, found in configuration.services.items()
     ]
-    columns = {"name": "SERVICE", "driver": "DRIVER", "capacity": "CAPACITY", "profiles": "PROFILES"}
+    columns = {"name": "SERVICE", "driver": "DRIVER", "capacity": "CAPACITY", "pools": "POOLS"}
     show(rows, columns, output, empty="No service is configured.")
 
 
