@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,6 +29,7 @@ Answer = TypeVar("Answer")
 
 _INSTANCE = re.compile(r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?")
 _ATTEMPTS = 5
+_LONGEST_PAUSE = 5.0
 _POWERLESS = ("stopped", "terminated")
 _LEAVING = ("detaching", "busy")
 
@@ -48,6 +50,21 @@ class Attachments(ControllerDriver, ABC):
 
     def _wait(self, look: Callable[[], Answer | None], what: str) -> Answer:
         return self._waiter.until(look, self._settings.status_timeout, what, first=self._settings.status_first_delay)
+
+    def _eventually(self, look: Callable[[], Answer | None], until: float, what: str) -> Answer | None:
+        """What is there, looked for at least once and until a time when EC2 must show it; None where it is not.
+
+        :param until: of the monotonic clock
+        """
+
+        def once() -> tuple[Answer | None] | None:
+            last = time.monotonic() >= until
+            found = look()
+            return (found,) if found or last else None
+
+        deadline = self._settings.consistency_timeout + 2 * _LONGEST_PAUSE
+        first = self._settings.status_first_delay
+        return self._waiter.until(once, deadline, what, first=first, longest=_LONGEST_PAUSE)[0]
 
     def attach(self, platform_id: str, host: HostIdentity) -> Json:
         found = self._find(platform_id)

@@ -7,6 +7,7 @@ tags at any time: what carries our tag when this process starts is not made agai
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from drivers.base import Capability, Capacity, Check, CreateRequest, Page, PlatformState, PlatformVolume
@@ -53,7 +54,8 @@ class EbsController(Snapshots):
         self._waiter.close()
 
     def check(self, profiles: Sequence[Profile]) -> tuple[Check, ...]:
-        return checks.check(self._api, self._settings, self._cluster, profiles)
+        found = checks.check(self._api, self._settings, self._cluster, profiles)
+        return (*found, self._check_snapshots()) if found[0].passed else found
 
     def capacity(self, zone: str, platform_type: str) -> Capacity:
         return capacities.capacity(self._api, zone, type_named(platform_type), self._our_filter())
@@ -69,8 +71,10 @@ class EbsController(Snapshots):
         try:
             answer = self._api.call("CreateVolume", f"making volume {request.tags.volume}", **parameters)
         except AlreadyExists:
-            # Its tags may differ alone: a restored ledger writes another epoch.
-            if found := self._find_token(request.token):
+            # Its tags may differ alone: a restored ledger writes another epoch. Or another snapshot of a clone counts.
+            until = time.monotonic() + self._settings.consistency_timeout
+            what = f"the volume that token {request.token!r} made"
+            if found := self._eventually(lambda: self._find_token(request.token), until, what):
                 return _same(found, request)
             raise
         made = read_volume(answer)

@@ -42,6 +42,7 @@ class EbsSettings(DriverSettings):
     :param status_timeout: seconds to wait for one change of state
     :param status_first_delay: seconds before a state is asked for again; the pauses grow from there
     :param call_timeout: seconds to wait for one answer
+    :param consistency_timeout: seconds after which EC2 shows in its lists what was made
     :param metadata_endpoint: where hosts ask for their instance's metadata
     :param host_root: where a host's /sys and /dev are
     :param reserved_attachments: places for disks of an instance that are not for Polly; None to find out
@@ -61,6 +62,7 @@ class EbsSettings(DriverSettings):
     status_timeout: float = field(default=120.0, metadata={"unit": "seconds"})
     status_first_delay: float = field(default=0.2, metadata={"unit": "seconds"})
     call_timeout: float = field(default=30.0, metadata={"unit": "seconds"})
+    consistency_timeout: float = field(default=60.0, metadata={"unit": "seconds"})
     metadata_endpoint: str = "http://169.254.169.254"
     host_root: str = "/"
     reserved_attachments: int | None = None
@@ -75,7 +77,7 @@ class EbsSettings(DriverSettings):
             )
         if self.requests_per_second <= 0:
             raise ValueError("requests_per_second must be more than 0")
-        for name in ("status_timeout", "status_first_delay", "call_timeout"):
+        for name in ("status_timeout", "status_first_delay", "call_timeout", "consistency_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
 

@@ -1,24 +1,37 @@
 """The controller side: snapshots, and volumes made from them.
 
-EC2's CreateSnapshot has no ClientToken: what a token took already is found by its tag. After a lost answer the look is
-repeated for a while before another snapshot is taken, as a new one may not be listed yet.
+EC2's CreateSnapshot has no ClientToken: what a token took already is found by the tags that it has from its first
+moment. A new snapshot may not be listed yet. So whatever may have been taken a short time ago is looked for until EC2
+must show it: what this process asked for, and in its first minute what a process before it may have asked for.
 """
 
 from __future__ import annotations
 
+import datetime
+import logging
 import time
 from abc import abstractmethod
+from collections import defaultdict
 from dataclasses import replace
 
-from drivers.base import CreateRequest, PlatformSnapshot, PlatformState, PlatformVolume, Tags
+from drivers.base import Check, CreateRequest, PlatformSnapshot, PlatformState, PlatformVolume, Tags
 from drivers.ebs.attachments import Attachments
 from drivers.ebs.tags import CLUSTER, KIND, VOLUME, escape, from_platform, plain, to_platform
 from drivers.ebs.volume_types import GIB
 from drivers.ebs.volumes import Ebs
-from polly_mesos.errors import InvalidRequest, NotFound, PlatformError, PlatformUnavailable
+from polly_mesos.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    PlatformError,
+    PlatformUnavailable,
+    PollyError,
+)
 from polly_mesos.model import Json
 
-_SEEN_BY_THEN = 10.0
+log = logging.getLogger(__name__)
+
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _STATES = {"pending": PlatformState.CREATING, "completed": PlatformState.AVAILABLE}
 
 
@@ -29,7 +42,8 @@ class Snapshots(Attachments):
 
     def __init__(self) -> None:
         super().__init__()
-        self._doubtful: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._asked: dict[str, float] = {}
 
     @abstractmethod
     def _create(self, request: CreateRequest, snapshot: str) -> Ebs:
@@ -43,19 +57,12 @@ class Snapshots(Attachments):
         return self._take(platform_id, replace(tags, volume=token), "snapshot")
 
     def _take(self, platform_id: str, tags: Tags, kind: str) -> PlatformSnapshot:
-        found = self._find(platform_id)
         token = tags.volume
-        taken = self._listed(kind, token)
-        while not taken and time.monotonic() < self._doubtful.get(token, 0.0):
-            taken = self._waiter.until(
-                lambda: self._listed(kind, token) or (() if time.monotonic() >= self._doubtful[token] else None),
-                _SEEN_BY_THEN + 1.0,
-                f"a snapshot of {platform_id} that may have been taken",
-            )
-        if taken:
-            return taken[0]
-        size = found.volume.size // GIB
-        tag_list = to_platform(tags, kind, size)
+        if taken := self._taken(platform_id, token, kind):
+            return taken
+        found = self._find(platform_id)
+        tag_list = to_platform(tags, kind, found.volume.size // GIB)
+        refused = False
         try:
             answer = self._api.call(
                 "CreateSnapshot",
@@ -64,11 +71,35 @@ class Snapshots(Attachments):
                 Description=f"Polly, cluster {self._cluster}"[:255],
                 TagSpecifications=[{"ResourceType": "snapshot", "Tags": tag_list}],
             )
-        except PlatformError as error:
-            if error.outcome_unknown:
-                self._doubtful[token] = time.monotonic() + _SEEN_BY_THEN
+        except PollyError as error:
+            refused = not getattr(error, "outcome_unknown", False)
             raise
+        finally:
+            if not refused:
+                self._asked[token] = time.monotonic()
         return _read(answer)
+
+    def _taken(self, platform_id: str, token: str, kind: str) -> PlatformSnapshot | None:
+        """What the token took, however short a time ago, and whichever process asked for it."""
+        patience = self._settings.consistency_timeout
+        now = time.monotonic()
+        self._asked = {name: asked for name, asked in self._asked.items() if asked + patience > now}
+        taken = self._eventually(
+            lambda: self._listed(kind, token),
+            max(self._began, self._asked.get(token, 0.0)) + patience,
+            f"a snapshot of {platform_id} that may have been taken",
+        )
+        if not taken:
+            return None
+        first, *others = taken
+        if first.volume != platform_id:
+            raise AlreadyExists(
+                f"token {token!r} has taken {first.id}, a snapshot of volume {first.volume}", remedy="use another token"
+            )
+        if others:
+            names = ", ".join(other.id for other in others)
+            log.warning("token %s has taken more than one snapshot: %s counts, and not %s", token, first.id, names)
+        return first
 
     def get_snapshot(self, snapshot_id: str) -> PlatformSnapshot:
         for found in self._described_snapshots([{"Name": "snapshot-id", "Values": [snapshot_id]}]):
@@ -82,12 +113,12 @@ class Snapshots(Attachments):
         filters: list[Json] = [{"Name": f"tag:{KIND}", "Values": [kind]}]
         if token:
             filters.append({"Name": f"tag:{VOLUME}", "Values": [escape(token)]})
-        found = self._described_snapshots(filters)
-        return tuple(sorted(found, key=lambda one: one.id))
+        return tuple(self._described_snapshots(filters))
 
     def _described_snapshots(self, filters: list[Json]) -> list[PlatformSnapshot]:
+        """The oldest first: of several that one token took it counts."""
         ours = {"Name": f"tag:{CLUSTER}", "Values": [escape(self._cluster)]}
-        found: list[PlatformSnapshot] = []
+        found: list[Json] = []
         more: Json = {}
         while True:
             answer = self._api.call(
@@ -98,14 +129,34 @@ class Snapshots(Attachments):
                 MaxResults=500,
                 **more,
             )
-            found += map(_read, answer.get("Snapshots", []))
+            found += answer.get("Snapshots", [])
             if not answer.get("NextToken"):
-                return found
+                return [_read(one) for one in sorted(found, key=_age)]
             more = {"NextToken": answer["NextToken"]}
+
+    def _check_snapshots(self) -> Check:
+        """Whether a token took more than one: an operator alone can tell which of them nothing refers to."""
+        taken: defaultdict[str, list[str]] = defaultdict(list)
+        try:
+            for one in self.list_snapshots():
+                taken[one.tags.volume].append(one.id)
+        except PollyError as error:
+            return Check("snapshots", None, error.message, error.remedy)
+        twins = [f"{', '.join(later)} beside {first}" for first, *later in taken.values() if later]
+        if not twins:
+            return Check("snapshots", True, f"{len(taken)} of this cluster, each of them once")
+        remedy = "the older one counts; delete the other where nothing refers to it"
+        return Check("snapshots", False, f"taken twice after a lost answer: {'; '.join(twins)}", remedy)
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         try:
             self.get_snapshot(snapshot_id)
+        except NotFound:
+            return
+        self._delete_snapshot(snapshot_id)
+
+    def _delete_snapshot(self, snapshot_id: str) -> None:
+        try:
             self._api.call("DeleteSnapshot", f"deleting snapshot {snapshot_id}", SnapshotId=snapshot_id)
         except NotFound:
             return
@@ -125,9 +176,15 @@ class Snapshots(Attachments):
             made = self._create(request, snapshot.id)
         made_id = made.volume.id
         volume = self._wait(lambda: self._ready(made_id), f"volume {made_id} to be available")
-        for left in self._listed("clone", request.tags.volume):
-            self._api.call("DeleteSnapshot", f"deleting snapshot {left.id} of a clone", SnapshotId=left.id)
+        for left in self._listed("clone"):
+            if left.tags.volume == request.tags.volume or self._is_cloned(left.tags.volume):
+                self._delete_snapshot(left.id)
         return volume
+
+    def _is_cloned(self, token: str) -> bool:
+        """Whether the volume of a clone is whole, so that nobody needs a snapshot of it that came to light late."""
+        made = self._find_token(token)
+        return made is not None and made.volume.state is PlatformState.AVAILABLE
 
     def _ready(self, volume: str) -> PlatformVolume | None:
         try:
@@ -154,6 +211,11 @@ def _refuse_smaller(least: int, size: int, what: str) -> None:
             field="size",
             value=size,
         )
+
+
+def _age(answer: Json) -> tuple[datetime.datetime, str]:
+    started = answer.get("StartTime")
+    return (started if isinstance(started, datetime.datetime) else _NEVER, str(answer.get("SnapshotId", "")))
 
 
 def _read(answer: Json) -> PlatformSnapshot:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drivers.base import CreateRequest, PlatformState, Tags
+from drivers.base import PlatformState
 from drivers.ebs import DRIVER
-from drivers.ebs.controller import EbsController
 from drivers.ebs.settings import EbsSettings
 from polly_mesos.config import load as load_configuration
 from polly_mesos.errors import (
@@ -36,35 +33,13 @@ from polly_mesos.errors import (
 from polly_mesos.model import HostIdentity, Profile
 from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2, Fault
 from polly_mesos.testing.ec2.wire import Wire
+from tests.drivers.ebs_platform import GIB, controller, ec2, request, wire
 
-GIB = 1 << 30
+__all__ = ["ec2", "wire"]
+
 HOUR = 3600.0
 REQUEST_ID = re.compile(r"\[request [0-9a-f-]{36}\]")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    with Wire("us-east-1") as wire:
-        yield wire
-
-
-@pytest.fixture
-def ec2(wire: Wire) -> Iterator[Ec2]:
-    with Ec2(wire=wire) as ec2:
-        yield ec2
-
-
-def controller(ec2: Ec2, **changes: Any) -> EbsController:
-    quick = {"status_first_delay": 0.01, "status_timeout": 5.0, "requests_per_second": 1000.0}
-    known = {field.name for field in dataclasses.fields(EbsSettings)}
-    settings = {name: value for name, value in ec2.settings.items() if name in known}
-    return EbsController(EbsSettings(**{**settings, **quick, **changes}), "test")
-
-
-def request(size: int = 1, **changes: Any) -> CreateRequest:
-    token = str(uuid.uuid4())
-    return dataclasses.replace(CreateRequest(token, size * GIB, Tags("test", token, "gold")), **changes)
 
 
 class TestLostAnswers:

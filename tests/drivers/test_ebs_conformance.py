@@ -40,7 +40,8 @@ def platform(nothing_left: None, wire: Wire, tmp_path: Path) -> Iterator[Ec2]:
 
 
 def settings(_: Path) -> Mapping[str, Any]:
-    return {**_HERE["ec2"].settings, "status_first_delay": 0.02, "status_timeout": 20.0, "requests_per_second": 1000.0}
+    quick = {"status_first_delay": 0.02, "status_timeout": 20.0, "consistency_timeout": 0.2}
+    return {**_HERE["ec2"].settings, **quick, "requests_per_second": 1000.0}
 
 
 class InstanceMachine(Machine):

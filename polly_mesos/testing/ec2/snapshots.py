@@ -28,10 +28,12 @@ def create(cloud: Cloud, parameters: Parameters) -> Element:
         volume.size,
         now + cloud.delays.snapshot,
         now + cloud.delays.visible,
+        cloud.stamp(),
     )
     cloud.snapshots[snapshot.id] = snapshot
     cloud.disks.copy(volume.id, snapshot.id)
     set_text(root, "status", "pending")
+    set_text(root, "startTime", snapshot.started)
     return root
 
 
@@ -57,6 +59,7 @@ def describe(cloud: Cloud, parameters: Parameters) -> Element:
         snapshot = cloud.snapshots[text_of(item, "snapshotId")]
         set_text(item, "status", "completed" if cloud.now() >= snapshot.ready else "pending")
         set_text(item, "volumeSize", str(snapshot.size))
+        set_text(item, "startTime", snapshot.started)
         items.append(item)
     if token:
         set_text(root, "nextToken", token)

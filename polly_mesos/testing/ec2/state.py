@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import time
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ class Snapshot:
     size: int
     ready: float
     visible: float
+    started: str
 
 
 @dataclass(slots=True)
@@ -142,6 +144,11 @@ class Cloud:
     def now(self) -> float:
         """Seconds of this cloud's own clock."""
         return time.monotonic() + self._advanced
+
+    def stamp(self) -> str:
+        """The date and time of this cloud, as its answers have it."""
+        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self._advanced)
+        return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once; takes the lock."""
