@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -270,6 +270,13 @@ class ControllerDriver(ABC):
         Where the platform does not know, or the host runs, the answer is not proven.
         """
         raise NotSupported(f"{type(self).__name__} cannot tell whether a host is stopped")
+
+    def fence_from(self, host: HostIdentity, volumes: Collection[str]) -> Fence:
+        """Like :meth:`fence`, where it is enough that the host cannot write to these volumes: all that it may hold.
+
+        :param volumes: platform ids
+        """
+        return self.fence(host)
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         """Take a snapshot, idempotent by token.

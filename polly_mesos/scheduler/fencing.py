@@ -83,7 +83,8 @@ class Fencing:
             # Read before the platform is asked: what the host is given after it came back is not fenced by this.
             held = self._held(agent, service)
             try:
-                answer = self._services.controller(service).fence(agent.identities[service])
+                volumes = [self._ledger.volume(volume).platform_id for volume in held]
+                answer = self._services.controller(service).fence_from(agent.identities[service], volumes)
             except PollyError as error:
                 self._explain(agent, service, str(error))
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -82,6 +82,9 @@ class FaultyController(ControllerDriver):
 
     def fence(self, host: HostIdentity) -> Fence:
         return self._call(self._inner.fence, host)
+
+    def fence_from(self, host: HostIdentity, volumes: Collection[str]) -> Fence:
+        return self._call(self._inner.fence_from, host, volumes)
 
     def snapshot(self, platform_id: str, token: str, tags: Tags) -> PlatformSnapshot:
         return self._call(self._inner.snapshot, platform_id, token, tags)

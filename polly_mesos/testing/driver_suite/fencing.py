@@ -41,9 +41,10 @@ class FencingTests:
     def test_a_host_that_nobody_knows_is_not_proven_gone(self, harness: Harness) -> None:
         if not harness.can(Capability.FENCE):
             return
-        fence = harness.controller.fence(HostIdentity("192.0.2.254:1"))
-        assert not fence.proven
-        assert fence.reason
+        volume, nobody = harness.create(), HostIdentity("192.0.2.254:1")
+        for fence in (harness.controller.fence(nobody), harness.controller.fence_from(nobody, [volume.id])):
+            assert not fence.proven
+            assert fence.reason
 
     def test_a_running_host_is_not_proven_gone_and_keeps_what_it_uses(self, harness: Harness) -> None:
         if not harness.can(Capability.FENCE):
@@ -54,6 +55,7 @@ class FencingTests:
             machine.use(harness.controller.attach(volume.id, machine.identity))
             for _ in range(2):
                 assert not harness.new_controller().fence(machine.identity).proven
+                assert not harness.controller.fence_from(machine.identity, [volume.id]).proven
             with pytest.raises(VolumeInUse):
                 harness.controller.detach(volume.id, machine.identity, force=True)
             with pytest.raises(VolumeInUse):
@@ -70,6 +72,7 @@ class FencingTests:
             machine.use(harness.controller.attach(volume.id, machine.identity))
             machine.stop()
             assert self._fence(harness, machine).reason
+            assert harness.controller.fence_from(machine.identity, [volume.id]).proven
             assert harness.controller.get(volume.id).attached_to == (machine.identity.host,)
             with pytest.raises(VolumeInUse):
                 harness.controller.attach(volume.id, other)

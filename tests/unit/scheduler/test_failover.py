@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
+from collections.abc import Collection
 
 import pytest
 
@@ -48,6 +49,7 @@ class Platform:
         self.answer: Fence | Exception = Fence(False, "the host runs")
         self.policy = Policy.PLATFORM
         self.asked = 0
+        self.asked_of: list[str] = []
 
     def controller(self, service: str) -> Platform:
         return self
@@ -55,8 +57,9 @@ class Platform:
     def fencing(self, service: str) -> Policy:
         return self.policy
 
-    def fence(self, host: HostIdentity) -> Fence:
+    def fence_from(self, host: HostIdentity, volumes: Collection[str]) -> Fence:
         self.asked += 1
+        self.asked_of = list(volumes)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -209,6 +212,7 @@ def test_a_host_that_is_proven_stopped_loses_its_volumes_and_another_agent_offer
     world.lose()
     world.fencing.once()
     assert world.looked == [volume]
+    assert world.platform.asked_of == [before.platform_id]
     taken = world.ledger.publication(volume)
     assert taken is not None
     assert (taken.state, taken.fenced) == (PublicationState.DETACHING, True)
@@ -235,7 +239,7 @@ def test_a_fenced_agent_gives_its_lease_and_reservations_back(world: World) -> N
 def test_what_a_host_was_given_after_it_came_back_is_not_fenced_by_an_older_proof(world: World) -> None:
     volume = world.published()
 
-    def comes_back(host: HostIdentity) -> Fence:
+    def comes_back(host: HostIdentity, volumes: Collection[str]) -> Fence:
         generation = world.ledger.volume(volume).generation
         world.ledger.unpublished(volume, generation)
         world.ledger.detached(volume, generation)
@@ -243,7 +247,7 @@ def test_what_a_host_was_given_after_it_came_back_is_not_fenced_by_an_older_proo
         world.ledger.publish(volume, "a1", "127.0.0.1:5051")
         return Fence(True, "stopped a moment ago")
 
-    world.platform.fence = comes_back  # type: ignore[method-assign]
+    world.platform.fence_from = comes_back  # type: ignore[method-assign]
     world.lose()
     world.fencing.once()
     publication = world.ledger.publication(volume)
