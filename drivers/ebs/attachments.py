@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from drivers.base import ControllerDriver, Fence
 from drivers.ebs.api import Api
 from drivers.ebs.attach_limits import is_nitro
+from drivers.ebs.forgotten import Forgotten
 from drivers.ebs.names import DeviceNames
 from drivers.ebs.settings import EbsSettings
 from drivers.ebs.volumes import Ebs, is_volume_id
@@ -43,10 +44,15 @@ class Attachments(ControllerDriver, ABC):
 
     def __init__(self) -> None:
         self._names = DeviceNames()
+        self._forgotten = Forgotten(self._settings.consistency_timeout)
 
     @abstractmethod
     def _find(self, platform_id: str) -> Ebs:
         """One volume of our cluster."""
+
+    @abstractmethod
+    def _all(self, platform_ids: Collection[str]) -> Mapping[str, Ebs]:
+        """Those of our cluster's volumes that there are, looked for now."""
 
     def _wait(self, look: Callable[[], Answer | None], what: str) -> Answer:
         return self._waiter.until(look, self._settings.status_timeout, what, first=self._settings.status_first_delay)
@@ -173,8 +179,14 @@ class Attachments(ControllerDriver, ABC):
         self._wait(gone, f"volume {platform_id} to be detached from {host.host}")
 
     def fence(self, host: HostIdentity) -> Fence:
+        return self.fence_from(host, ())
+
+    def fence_from(self, host: HostIdentity, volumes: Collection[str]) -> Fence:
         try:
             state = str(self._instance(host.host).get("State", {}).get("Name", "unknown"))
         except UnknownHost as error:
-            return Fence(False, error.message)
+            if not _INSTANCE.fullmatch(host.host):
+                return Fence(False, error.message)
+            return self._forgotten.judge(host.host, volumes, self._all(volumes))
+        self._forgotten.known(host.host)
         return Fence(state in _POWERLESS, f"EC2 says that instance {host.host} is {state}")

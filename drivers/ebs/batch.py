@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 
 Found = TypeVar("Found")
 
+MOST_KEYS = 200
+"""The values that EC2 takes in the filters of one call."""
+
 
 class Batch(Generic[Found]):
     """While one call is under way, those who come wait for the next, which asks for all of them.
@@ -19,7 +22,7 @@ class Batch(Generic[Found]):
     :param most: keys in one call
     """
 
-    def __init__(self, look: Callable[[Sequence[str]], Mapping[str, Found]], most: int = 200) -> None:
+    def __init__(self, look: Callable[[Sequence[str]], Mapping[str, Found]], most: int = MOST_KEYS) -> None:
         self._look = look
         self._most = most
         self._waiting: list[tuple[str, Future[Found | None]]] = []

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from drivers.base import Capability, Capacity, Check, CreateRequest, Page, PlatformState, PlatformVolume
 from drivers.ebs import capacities, checks
 from drivers.ebs.api import Api
-from drivers.ebs.batch import Batch
+from drivers.ebs.batch import MOST_KEYS, Batch
 from drivers.ebs.settings import EbsOptions, EbsSettings
 from drivers.ebs.snapshots import Snapshots
 from drivers.ebs.tags import CLUSTER, VOLUME, escape, to_platform
@@ -152,6 +152,13 @@ class EbsController(Snapshots):
     def _look_at(self, ids: Sequence[str]) -> Mapping[str, Ebs]:
         filters = [{"Name": "volume-id", "Values": list(ids)}, self._our_filter()]
         return {found.volume.id: found for found in self._described(filters)}
+
+    def _all(self, platform_ids: Collection[str]) -> Mapping[str, Ebs]:
+        ids = [one for one in platform_ids if is_volume_id(one)]
+        found: dict[str, Ebs] = {}
+        for first in range(0, len(ids), MOST_KEYS):
+            found |= self._look_at(ids[first : first + MOST_KEYS])
+        return found
 
     def _described(self, filters: list[Json]) -> list[Ebs]:
         """All volumes that pass the filters and are not on their way out."""

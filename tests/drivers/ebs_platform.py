@@ -31,12 +31,12 @@ def ec2(wire: Wire) -> Iterator[Ec2]:
         yield ec2
 
 
-def controller(ec2: Ec2, **changes: Any) -> EbsController:
+def controller(ec2: Ec2, cluster: str = CLUSTER, **changes: Any) -> EbsController:
     quick = {"status_first_delay": 0.01, "status_timeout": 5.0, "consistency_timeout": 0.01}
     quick |= {"requests_per_second": 1000.0}
     known = {field.name for field in dataclasses.fields(EbsSettings)}
     settings = {name: value for name, value in ec2.settings.items() if name in known}
-    return EbsController(EbsSettings(**{**settings, **quick, **changes}), CLUSTER)
+    return EbsController(EbsSettings(**{**settings, **quick, **changes}), cluster)
 
 
 def request(size: int = 1, **changes: Any) -> CreateRequest:

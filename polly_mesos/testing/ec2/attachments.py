@@ -92,7 +92,7 @@ def describe_instances(cloud: Cloud, parameters: Parameters) -> Element:
     numbers = {instance_id: number for number, instance_id in enumerate(cloud.instances)}
     shown, token = page(
         parameters,
-        list(reservations),
+        [item for item in reservations if text_of(item, "instancesSet/item/instanceId") in numbers],
         lambda item: numbers[text_of(item, "instancesSet/item/instanceId")],
         with_ids=bool(ids),
     )

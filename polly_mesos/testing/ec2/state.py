@@ -269,6 +269,12 @@ class Cloud:
                     self.disks.unplug(instance.node, volume.id)
                     del volume.attachments[instance_id]
 
+    def forget_instance(self, instance_id: str) -> None:
+        """Know a terminated instance no more, as EC2 does after an hour; takes the lock."""
+        with self.lock:
+            assert self.instances[instance_id].state == "terminated"
+            del self.instances[instance_id]
+
     def start_instance(self, instance_id: str) -> None:
         """Give an instance its power back; takes the lock."""
         with self.lock:
