@@ -1,7 +1,7 @@
 """Instances that EC2 knows no more: an hour after its end a terminated one is as if it had never been.
 
 That EC2 does not know an instance proves nothing: the region or the account may be wrong, and lists come true late.
-What EC2 says of volumes does: a volume is attached only within its own account and zone, so where it describes a volume,
+What EC2 says of volumes does: a volume is attached only within its own account and zone, so where it describes a volume
 and the instance is not among those that have it, the instance cannot write to it. It cannot get it back either, as
 nothing is attached to an instance that is not there, and no id is given twice.
 """
