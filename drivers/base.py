@@ -264,6 +264,10 @@ class ControllerDriver(ABC):
     def close(self) -> None:
         """Wait for nothing any more: calls that wait raise PlatformUnavailable soon, with their outcome unknown."""
 
+    def known_host(self, host: HostIdentity) -> HostIdentity:
+        """A host as the platform knows it, given what it said of itself. Answers soon: with that, where need be."""
+        return host
+
     def fence(self, host: HostIdentity) -> Fence:
         """Tell whether a host is proven unable to write to any volume of this platform, without changing anything.
 

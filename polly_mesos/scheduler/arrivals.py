@@ -24,6 +24,7 @@ class Arrivals:
 
     :param changed: told the agents whose assignment is another one now
     :param plan: called when leases may have to be planned anew
+    :param known_host: given a service's name, a host as its platform knows it
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Arrivals:
         *,
         changed: Callable[[tuple[str, ...]], None],
         plan: Callable[[], None],
+        known_host: Callable[[str, HostIdentity], HostIdentity] = lambda service, host: host,
     ) -> None:
         self._ledger = ledger
         self._roster = roster
         self._hosts = hosts
         self._changed = changed
         self._plan = plan
+        self._known_host = known_host
         self._conflicts: set[tuple[str, str, int]] = set()
 
     def report(self, agent_id: str, report: HostReport) -> None:
@@ -52,12 +55,14 @@ class Arrivals:
         self._hosts.put(agent_id, report)
         # An executor half can outlive its agent process; only the master says that the agent itself is there.
         away = before.state in _GONE_FOR_US and not self._roster.has(agent_id)
+        # Before the ledger is locked: a platform may have to be asked.
+        identities = {name: self._known_host(name, host) for name, host in report.identities.items()}
         now = self._ledger.change_agent(
             agent_id,
             lambda agent: dataclasses.replace(
                 agent,
                 state=agent.state if away else AgentState.CONNECTED,
-                identities=report.identities,
+                identities=identities,
                 problems=report.problems,
                 seen=time.time(),
             ),

@@ -98,7 +98,12 @@ class SchedulerHalf:
         self.artifact = artifact.build(frozenset(service.driver for service in self.services.host_services()))
         presence = Presence(self.ledger, self.roster, patience=configuration.agents.fence_after)
         self.arrivals = Arrivals(
-            self.ledger, self.roster, self.hosts, changed=self.board.changed, plan=self.planning.look
+            self.ledger,
+            self.roster,
+            self.hosts,
+            changed=self.board.changed,
+            plan=self.planning.look,
+            known_host=self.services.known_host,
         )
         self.framework = Framework(
             self.ledger,

@@ -10,7 +10,7 @@ from drivers.base import Capability, ControllerDriver, load_class
 from polly_mesos.agent_api import HostService
 from polly_mesos.config import Configuration, Fencing
 from polly_mesos.errors import PollyError
-from polly_mesos.model import Filesystem, Pool, Profile
+from polly_mesos.model import Filesystem, HostIdentity, Pool, Profile
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,17 @@ class Services:
     def controller(self, service: str) -> ControllerDriver:
         """The controller side of a service."""
         return self._controllers[service]
+
+    def known_host(self, service: str, host: HostIdentity) -> HostIdentity:
+        """A host as the service's platform knows it, or as it came where that is not known."""
+        controller = self._controllers.get(service)
+        if controller is None:
+            return host
+        try:
+            return controller.known_host(host)
+        except PollyError as error:
+            log.warning("service %s: host %s counts as what it says that it is: %s", service, host.host, error)
+            return host
 
     def close(self) -> None:
         """Let no call wait for its platform any more."""

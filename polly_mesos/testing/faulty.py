@@ -80,6 +80,9 @@ class FaultyController(ControllerDriver):
     def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
         self._call(self._inner.detach, platform_id, host, force=force)
 
+    def known_host(self, host: HostIdentity) -> HostIdentity:
+        return self._call(self._inner.known_host, host)
+
     def fence(self, host: HostIdentity) -> Fence:
         return self._call(self._inner.fence, host)
 
