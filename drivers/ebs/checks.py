@@ -51,6 +51,7 @@ def _permissions(api: Api, settings: EbsSettings) -> Iterator[Check]:
         "DescribeSnapshots": {},
         "DeleteSnapshot": {"SnapshotId": "snap-ffffffffffffffff0"},
         "DescribeInstances": {},
+        "DescribeInstanceTypes": {},
         "DescribeAvailabilityZones": {},
     }
     for action, parameters in asked.items():

@@ -14,6 +14,7 @@ from drivers.base import Capability, Capacity, Check, CreateRequest, Page, Platf
 from drivers.ebs import capacities, checks
 from drivers.ebs.api import Api
 from drivers.ebs.batch import MOST_KEYS, Batch
+from drivers.ebs.host_limits import HostLimits
 from drivers.ebs.settings import EbsOptions, EbsSettings
 from drivers.ebs.snapshots import Snapshots
 from drivers.ebs.tags import CLUSTER, VOLUME, escape, to_platform
@@ -28,7 +29,7 @@ from polly_mesos.errors import (
     PlatformUnavailable,
     UnknownVolume,
 )
-from polly_mesos.model import Json, Profile
+from polly_mesos.model import HostIdentity, Json, Profile
 
 _PAGE = 500
 _LONGEST_TOKEN = 64
@@ -45,6 +46,7 @@ class EbsController(Snapshots):
         self._api = Api(settings)
         self._waiter = Waiter()
         self._batch: Batch[Ebs] = Batch(self._look_at)
+        self._limits = HostLimits(self._api, self._our_filter(), settings.reserved_attachments)
         self._earlier: set[str] | None = None
         self._begun: dict[str, str] = {}
         self._earlier_lock = threading.Lock()
@@ -52,6 +54,9 @@ class EbsController(Snapshots):
 
     def close(self) -> None:
         self._waiter.close()
+
+    def known_host(self, host: HostIdentity) -> HostIdentity:
+        return self._limits.refine(host)
 
     def check(self, profiles: Sequence[Profile]) -> tuple[Check, ...]:
         found = checks.check(self._api, self._settings, self._cluster, profiles)

@@ -63,7 +63,8 @@ class EbsHost(HostDriver):
         used = self._reserved
         if used is None:
             used = 1 + sum(name.startswith("ebs") for name in mapping)
-        return HostIdentity(instance, zone, max(0, limit - used), {"instance_type": kind, "region": region})
+        details = {"instance_type": kind, "region": region, "interfaces": str(interfaces)}
+        return HostIdentity(instance, zone, max(0, limit - used), details)
 
     def locate(self, attachment: Json, timeout: float) -> str:
         deadline = time.monotonic() + timeout

@@ -370,6 +370,7 @@ class TestPermissions:
         volume = driver.create(request())
         driver.attach(volume.id, host)
         driver.fence(host)
+        driver.known_host(HostIdentity(host.host, details={"instance_type": "m5.large", "interfaces": "1"}))
         driver.detach(volume.id, host)
         snapshot = driver.snapshot(volume.id, "token", volume.tags)
         driver.restore(snapshot.id, request())
@@ -426,6 +427,7 @@ def test_the_docs_tell_the_calls_of_each_operation(ec2: Ec2) -> None:
         "list": driver.list,
         "attach": lambda: driver.attach(volume.id, host),
         "fence": lambda: driver.fence(host),
+        "known_host": lambda: driver.known_host(HostIdentity(host.host, details={"instance_type": "m5.large"})),
         "detach": lambda: driver.detach(volume.id, host),
         "snapshot": lambda: driver.snapshot(volume.id, "token", volume.tags),
         "restore": lambda: driver.restore(snapshot.id, request()),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import moto
 import pytest
 
 from drivers.ebs.attach_limits import attach_limit, is_nitro
@@ -104,12 +108,20 @@ class TestXen:
         assert not is_plugged_at(tmp_path, "/dev/sdf")
 
 
+def what_ec2_says() -> dict[str, Any]:
+    """DescribeInstanceTypes of Amazon's own, as moto keeps it."""
+    path = Path(moto.__file__).parent / "ec2/resources/instance_types.json.gz"
+    found: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    assert len(found) > 1000
+    return {name: {"Hypervisor": "", **told} for name, told in found.items()}
+
+
 class TestLimits:
     @pytest.mark.parametrize(
         ("kind", "interfaces", "stores", "limit"),
         [
-            ("t2.micro", 1, 0, 40),
-            ("i3.large", 1, 1, 40),
+            ("t2.micro", 1, 0, 39),
+            ("i3.large", 1, 1, 39),
             ("m5.large", 1, 0, 27),
             ("m5d.large", 2, 1, 25),
             ("m5.metal", 1, 0, 30),
@@ -122,6 +134,21 @@ class TestLimits:
     )
     def test_they_come_with_the_type(self, kind: str, interfaces: int, stores: int, limit: int) -> None:
         assert attach_limit(kind, interfaces, stores) == limit
+
+    def test_no_host_says_more_of_itself_than_ec2_says_of_its_type(self) -> None:
+        for name, told in what_ec2_says().items():
+            storage = told.get("InstanceStorageInfo", {})
+            on_bus = storage.get("NvmeSupport") != "unsupported"
+            stores = sum(disk["Count"] for disk in storage.get("Disks", [])) if on_bus else 0
+            most = told["EbsInfo"]["MaximumEbsAttachments"]
+            assert attach_limit(name, 1, stores) <= most, name
+            # EC2 tells it of metal types too, with numbers that do not fit.
+            if told["EbsInfo"]["AttachmentLimitType"] == "shared" and is_nitro(name) and "metal" not in name:
+                assert attach_limit(name, 3, stores) <= max(1, most - 2), name
+
+    def test_a_host_knows_whether_its_type_is_nitro(self) -> None:
+        for name, told in what_ec2_says().items():
+            assert is_nitro(name) == (told["Hypervisor"] != "xen"), name
 
     def test_nitro_is_told_by_the_type(self) -> None:
         assert [is_nitro(kind) for kind in ("m5.large", "t2.nano", "i3.large", "i3.metal")] == [

@@ -119,7 +119,7 @@ def test_a_volume_can_be_detached_without_naming_the_instance(client: Any, ec2: 
     assert code(client.detach_volume, VolumeId=volume, InstanceId=other) == "InvalidAttachment.NotFound"
     assert code(client.delete_volume, VolumeId=volume) == "VolumeInUse"
     client.detach_volume(VolumeId=volume)
-    assert client.describe_volumes()["Volumes"][0]["State"] == "available"
+    assert client.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available"
 
 
 def test_states_take_their_time(client: Any, ec2: Ec2) -> None:
@@ -128,7 +128,7 @@ def test_states_take_their_time(client: Any, ec2: Ec2) -> None:
     volume, host = client.create_volume(**GIB3)["VolumeId"], ec2.instance("one").id
 
     def states() -> tuple[str, list[str]]:
-        (found,) = client.describe_volumes()["Volumes"]
+        (found,) = client.describe_volumes(VolumeIds=[volume])["Volumes"]
         return found["State"], [attachment["State"] for attachment in found["Attachments"]]
 
     assert states() == ("creating", [])
@@ -147,7 +147,7 @@ def test_states_take_their_time(client: Any, ec2: Ec2) -> None:
     client.delete_volume(VolumeId=volume)
     assert states() == ("deleting", [])
     ec2.cloud.advance(61.0)
-    assert client.describe_volumes()["Volumes"] == []
+    assert code(client.describe_volumes, VolumeIds=[volume]) == "InvalidVolume.NotFound"
 
 
 def test_a_volume_changes_once_in_six_hours_and_never_shrinks(client: Any, ec2: Ec2) -> None:

@@ -30,7 +30,7 @@ class Ec2:
 
     :param directory: where images and host trees are; None for volumes that no host sees
     :param default_type: the type of instances that are made because a node asked its metadata
-    :param limit: how many volumes an instance can hold, its root volume included
+    :param limit: how many volumes an instance can hold, its root volume included; what EC2 says of its type where None
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Ec2:
         region: str = "us-east-1",
         delays: Delays | None = None,
         default_type: str = "m5.large",
-        limit: int = 28,
+        limit: int | None = None,
         wire: Wire | None = None,
     ) -> None:
         self._stack = ExitStack()
@@ -60,7 +60,7 @@ class Ec2:
             disks = Disks(self._directory)
             self._stack.callback(disks.close)
             quotas = dict.fromkeys(("gp2", "gp3", "io1", "io2", "st1", "sc1"), 50 * TIB)
-            self.cloud = Cloud(wire, self.region, disks, self.delays, quotas)
+            self.cloud = Cloud(wire, self.region, disks, self.delays, quotas, self._limit)
             self.front = Front(self.cloud, self.faults, self.accounts)
             self._stack.callback(self.front.server.close)
             self.metadata = MetadataService(self.cloud, self._find)
@@ -101,7 +101,7 @@ class Ec2:
 
     def instance(self, node: str, kind: str = "", zone: str = "") -> Instance:
         """The instance of a node, made where there is none."""
-        return self.cloud.run_instance(node, kind or self._default_type, zone or f"{self.region}a", self._limit)
+        return self.cloud.run_instance(node, kind or self._default_type, zone or f"{self.region}a")
 
     def _find(self, node: str) -> Instance | None:
         return self.instance(node) if _NODE.fullmatch(node) else None

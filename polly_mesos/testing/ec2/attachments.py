@@ -40,10 +40,8 @@ def _check_attach(cloud: Cloud, volume: Volume, instance: Instance, device: str)
     if slot(device) in cloud.slots_of(instance.id):
         message = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
         raise Refusal("InvalidParameterValue", message)
-    if len(list(cloud.held_by(instance.id))) + 1 >= instance.limit:
-        message = (
-            f"Volume {volume.id} cannot be attached: instance {instance.id} has the {instance.limit} that it can have"
-        )
+    if len(list(cloud.held_by(instance.id))) >= instance.places:
+        message = f"Volume {volume.id} cannot be attached: instance {instance.id} has all that it can have"
         raise Refusal("AttachmentLimitExceeded", message)
 
 
@@ -117,6 +115,26 @@ def _complete(cloud: Cloud, item: Element) -> None:
     for volume, attachment in cloud.held_by(text_of(item, "instanceId")):
         disk = add(disks, "item", deviceName=attachment.device)
         add(disk, "ebs", volumeId=volume.id, status=attachment.state, attachTime="2026-01-01T00:00:00.000Z")
+
+
+def describe_instance_types(cloud: Cloud, parameters: Parameters) -> Element:
+    """DescribeInstanceTypes by a filter: moto has EC2's own answers."""
+    if parameters.several("InstanceType"):
+        raise Refusal("InvalidParameterCombination", "this counterpart takes the filter instance-type alone")
+    parameters.filters(("instance-type",))
+    root = cloud.wire.ask("DescribeInstanceTypes", parameters.without("MaxResults", "NextToken"))
+    items = root.find("instanceTypeSet")
+    assert items is not None
+    order = {text_of(item, "instanceType"): number for number, item in enumerate(items)}
+    shown, token = page(parameters, list(items), lambda item: order[text_of(item, "instanceType")], with_ids=False)
+    for item in list(items):
+        if item not in shown:
+            items.remove(item)
+        elif cloud.limit is not None:
+            set_text(item, "ebsInfo/maximumEbsAttachments", str(cloud.limit))
+    if token:
+        set_text(root, "nextToken", token)
+    return root
 
 
 def describe_zones(cloud: Cloud, parameters: Parameters) -> Element:

@@ -30,6 +30,7 @@ _ACTIONS: dict[str, tuple[Callable[[Cloud, Parameters], Element], tuple[str, ...
     "AttachVolume": (attachments.attach, ("VolumeId", "InstanceId", "Device")),
     "DetachVolume": (attachments.detach, ("VolumeId", "InstanceId", "Device", "Force")),
     "DescribeInstances": (attachments.describe_instances, ("InstanceId", *_LISTED)),
+    "DescribeInstanceTypes": (attachments.describe_instance_types, ("InstanceType", *_LISTED)),
     "DescribeAvailabilityZones": (attachments.describe_zones, ("ZoneName",)),
     "CreateSnapshot": (snapshots.create, ("VolumeId", "Description", "TagSpecification")),
     "DescribeSnapshots": (snapshots.describe, ("SnapshotId", "Owner", *_LISTED)),

@@ -16,6 +16,8 @@ from polly_mesos.testing.ec2.wire import Wire
 SIX_HOURS = 6 * 3600.0
 TIB = 1024
 """GiB in a TiB."""
+ROOT_SIZE, ROOT_TYPE = 8, "gp2"
+"""The root volume of an instance, in GiB."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,9 @@ class Instance:
     """A virtual machine.
 
     :param node: name of its host tree and its path on the metadata service
-    :param limit: how many volumes it can hold, the root volume included
+    :param limit: how many volumes it can hold with one network interface, the root volume included
+    :param shared: whether further network interfaces take the places of volumes
+    :param root: the id of its root volume
     :param mapping: what it got at its start beside the root volume, as its metadata names it: ``ebs1``, ``ephemeral0``
     """
 
@@ -115,20 +119,38 @@ class Instance:
     zone: str
     nitro: bool
     limit: int
+    shared: bool
+    root: str
+    number: int
     state: str = "running"
     interfaces: int = 1
     mapping: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> int:
+        """How many volumes can be attached to it beside what it got at its start."""
+        further = self.interfaces - 1 if self.shared else 0
+        return self.limit - further - 1 - sum(name.startswith("ebs") for name in self.mapping)
 
 
 class Cloud:
     """One region. Every public method must be called with :attr:`lock` held, but those that say that they take it."""
 
-    def __init__(self, wire: Wire, region: str, disks: Disks, delays: Delays, quotas: dict[str, int]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        region: str,
+        disks: Disks,
+        delays: Delays,
+        quotas: dict[str, int],
+        limit: int | None = None,
+    ) -> None:
         self.wire = wire
         self.region = region
         self.disks = disks
         self.delays = delays
         self.quotas = quotas
+        self.limit = limit
         self.zones = [f"{region}{letter}" for letter in "abc"]
         self.lock = threading.RLock()
         self.volumes: dict[str, Volume] = {}
@@ -233,9 +255,14 @@ class Cloud:
 
     def used(self, kind: str) -> int:
         """GiB of one type that count against the quota."""
-        return sum(volume.size for volume in self.volumes.values() if volume.kind == kind)
+        roots = ROOT_SIZE * len(self.roots()) if kind == ROOT_TYPE else 0
+        return roots + sum(volume.size for volume in self.volumes.values() if volume.kind == kind)
 
-    def run_instance(self, node: str, kind: str, zone: str, limit: int) -> Instance:
+    def roots(self) -> dict[str, Instance]:
+        """The root volumes and whose they are; with an instance its root volume ends."""
+        return {one.root: one for one in self.instances.values() if one.state != "terminated"}
+
+    def run_instance(self, node: str, kind: str, zone: str) -> Instance:
         """Start an instance; takes the lock."""
         with self.lock:
             for instance in self.instances.values():
@@ -252,7 +279,19 @@ class Cloud:
             found = answer.find("instancesSet/item")
             assert found is not None
             nitro = kind.partition(".")[0] not in _XEN
-            made = Instance(text_of(found, "instanceId"), node, kind, zone, nitro, limit)
+            root = self.wire.ask("DescribeInstances", {"InstanceId.1": text_of(found, "instanceId")})
+            told = self.wire.ask("DescribeInstanceTypes", {"InstanceType.1": kind})
+            made = Instance(
+                text_of(found, "instanceId"),
+                node,
+                kind,
+                zone,
+                nitro,
+                self.limit or int(told.findtext(".//maximumEbsAttachments") or 0),
+                told.findtext(".//attachmentLimitType") == "shared",
+                root.findtext(".//blockDeviceMapping/item/ebs/volumeId") or "",
+                self.next_number(),
+            )
             self.instances[made.id] = made
             return made
 

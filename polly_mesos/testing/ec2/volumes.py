@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from polly_mesos.testing.ec2.answers import Element, Parameters, Refusal, add, page, set_text, text_of
 from polly_mesos.testing.ec2.rules import check_id, check_tags, check_volume
-from polly_mesos.testing.ec2.state import SIX_HOURS, Cloud, Modification, Volume
+from polly_mesos.testing.ec2.state import SIX_HOURS, Cloud, Instance, Modification, Volume
 
 _VOLUME_FILTERS = (
     "volume-id",
@@ -104,20 +104,19 @@ def describe(cloud: Cloud, parameters: Parameters) -> Element:
     parameters.filters(_VOLUME_FILTERS)
     for volume_id in ids:
         check_id("volume", volume_id)
-        known = cloud.volumes.get(volume_id)
-        if known is None or cloud.now() < known.visible:
+        if not _is_visible(cloud, volume_id):
             raise Refusal("InvalidVolume.NotFound", f"The volume '{volume_id}' does not exist.")
     root = cloud.wire.ask("DescribeVolumes", parameters.without("MaxResults", "NextToken"))
     items = root.find("volumeSet")
     assert items is not None
+    known: dict[str, Volume | Instance] = {**cloud.roots(), **cloud.volumes}
     found = [item for item in items if _is_visible(cloud, text_of(item, "volumeId"))]
-    shown, token = page(
-        parameters, found, lambda item: cloud.volumes[text_of(item, "volumeId")].number, with_ids=bool(ids)
-    )
+    shown, token = page(parameters, found, lambda item: known[text_of(item, "volumeId")].number, with_ids=bool(ids))
     for item in list(items):
         items.remove(item)
     for item in shown:
-        _complete(cloud, item, cloud.volumes[text_of(item, "volumeId")])
+        if text_of(item, "volumeId") in cloud.volumes:
+            _complete(cloud, item, cloud.volumes[text_of(item, "volumeId")])
         items.append(item)
     if token:
         set_text(root, "nextToken", token)
@@ -126,7 +125,7 @@ def describe(cloud: Cloud, parameters: Parameters) -> Element:
 
 def _is_visible(cloud: Cloud, volume_id: str) -> bool:
     known = cloud.volumes.get(volume_id)
-    return known is not None and cloud.now() >= known.visible
+    return volume_id in cloud.roots() if known is None else cloud.now() >= known.visible
 
 
 def _complete(cloud: Cloud, item: Element, volume: Volume) -> None:
