@@ -70,8 +70,7 @@ class HostLimits:
         with self._changed:
             self._want(host.host, kind)
             if not self._knows(host.host, kind):
-                pending = (self._waiting, self._asking)
-                self._changed.wait_for(lambda: not any(host.host in each for each in pending), _PATIENCE)
+                self._changed.wait_for(lambda: host.host not in {**self._waiting, **self._asking}, _PATIENCE)
             return self._refined(host, kind)
 
     def _want(self, instance: str, kind: str) -> None:

@@ -47,6 +47,12 @@ def stranger(ec2: Ec2) -> Any:
     )
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host waits until EC2 has answered, and for no more than that."""
+    monkeypatch.setattr(host_limits, "_PATIENCE", 3600.0)
+
+
 @pytest.fixture
 def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known is asked for again each time."""

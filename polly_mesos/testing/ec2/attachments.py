@@ -121,17 +121,18 @@ def describe_instance_types(cloud: Cloud, parameters: Parameters) -> Element:
     """DescribeInstanceTypes by a filter: moto has EC2's own answers."""
     if parameters.several("InstanceType"):
         raise Refusal("InvalidParameterCombination", "this counterpart takes the filter instance-type alone")
-    parameters.filters(("instance-type",))
-    root = cloud.wire.ask("DescribeInstanceTypes", parameters.without("MaxResults", "NextToken"))
-    items = root.find("instanceTypeSet")
-    assert items is not None
-    order = {text_of(item, "instanceType"): number for number, item in enumerate(items)}
-    shown, token = page(parameters, list(items), lambda item: order[text_of(item, "instanceType")], with_ids=False)
-    for item in list(items):
-        if item not in shown:
-            items.remove(item)
-        elif cloud.limit is not None:
-            set_text(item, "ebsInfo/maximumEbsAttachments", str(cloud.limit))
+    kinds = parameters.filters(("instance-type",)).get("instance-type", [])
+    found = [
+        (number, told) for number, kind in enumerate(kinds) if (told := cloud.wire.instance_type(kind)) is not None
+    ]
+    shown, token = page(parameters, found, lambda each: each[0], with_ids=False)
+    root = Element("DescribeInstanceTypesResponse")
+    items = add(root, "instanceTypeSet")
+    for _, told in shown:
+        limit = told.find("ebsInfo/maximumEbsAttachments")
+        if cloud.limit is not None and limit is not None:
+            limit.text = str(cloud.limit)
+        items.append(told)
     if token:
         set_text(root, "nextToken", token)
     return root

@@ -280,7 +280,8 @@ class Cloud:
             assert found is not None
             nitro = kind.partition(".")[0] not in _XEN
             root = self.wire.ask("DescribeInstances", {"InstanceId.1": text_of(found, "instanceId")})
-            told = self.wire.ask("DescribeInstanceTypes", {"InstanceType.1": kind})
+            told = self.wire.instance_type(kind)
+            assert told is not None
             made = Instance(
                 text_of(found, "instanceId"),
                 node,

@@ -6,7 +6,6 @@ import http.client
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -39,7 +38,7 @@ class Wire:
         self._region = region
         self._process: subprocess.Popen[str] | None = None
         self._port = 0
-        self._lock = threading.Lock()
+        self._types: dict[str, str] = {}
 
     def __enter__(self) -> Wire:
         self._process = subprocess.Popen(
@@ -73,6 +72,14 @@ class Wire:
         if error is None:
             raise RuntimeError(f"moto answered {action} with {status}: {answer[:500]!r}")
         raise Refusal(error[1].decode(), error[2].decode(), status)
+
+    def instance_type(self, kind: str) -> ElementTree.Element | None:
+        """What EC2 says of an instance type, None where there is none. moto reads it for seconds, so it is kept."""
+        if kind not in self._types:
+            answer = self.ask("DescribeInstanceTypes", {"Filter.1.Name": "instance-type", "Filter.1.Value.1": kind})
+            item = answer.find("instanceTypeSet/item")
+            self._types[kind] = "" if item is None else ElementTree.tostring(item, encoding="unicode")
+        return ElementTree.fromstring(self._types[kind]) if self._types[kind] else None
 
     def reset(self) -> None:
         """Forget all that was made."""
