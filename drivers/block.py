@@ -56,7 +56,8 @@ class BlockDevices:
 
         :raises HostError: the kernel's list cannot be read, or a disk that was asked for has no node of its own
         """
-        return [self._describe(entry) for entry in self._entries() if any(map(accepts, serials_of(entry)))]
+        found = [self._describe(entry) for entry in self._entries() if any(map(accepts, serials_of(entry)))]
+        return [device for device in found if device is not None]
 
     def named(self, name: str) -> BlockDevice | None:
         """The disk of that name, None where there is none.
@@ -74,10 +75,20 @@ class BlockDevices:
                 f"this host's disks cannot be seen: {error}", remedy="let host_root name where its /sys and /dev are"
             ) from error
 
-    def _describe(self, entry: Path) -> BlockDevice:
+    def _describe(self, entry: Path) -> BlockDevice | None:
+        """The disk, None where it was unplugged meanwhile: that must not keep other disks from being found."""
+        before = _dev_of(entry)
+        try:
+            return self._examine(entry, before)
+        except HostError:
+            if before == "" or _dev_of(entry) != before:
+                return None
+            raise
+
+    def _examine(self, entry: Path, dev: str) -> BlockDevice:
         path = self._root / "dev" / entry.name.replace("!", "/")
         try:
-            major, minor = map(int, (entry / "dev").read_text().split(":"))
+            major, minor = map(int, dev.split(":"))
             size = int((entry / "size").read_text()) * _SECTOR
             found = path.stat()
         except (OSError, ValueError) as error:
@@ -91,6 +102,13 @@ class BlockDevices:
                 remedy="let the executor see the host's own /dev",
             )
         return BlockDevice(entry.name, str(path), tuple(serials_of(entry)), size, (major, minor))
+
+
+def _dev_of(entry: Path) -> str:
+    """Major and minor as the kernel tells them; empty where the disk is gone."""
+    with contextlib.suppress(OSError):
+        return (entry / "dev").read_text().strip()
+    return ""
 
 
 def serials_of(entry: Path) -> Iterator[str]:

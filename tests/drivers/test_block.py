@@ -106,3 +106,14 @@ def test_what_is_flushed_is_in_the_image(tree: HostTree) -> None:
         flush(disk.name)
     assert path.read_bytes()[:8] == b"precious"
     flush(str(tree.root / "dev/gone"))
+
+
+def test_a_disk_that_goes_while_the_disks_are_looked_at_is_no_failure_of_another(tree: HostTree) -> None:
+    for name in ("sda", "sdb"):
+        tree.plug(name, image(tree, name), {"serial": name})
+
+    def unplug_the_first(serial: str) -> bool:
+        tree.unplug("sda")
+        return True
+
+    assert [device.name for device in BlockDevices(str(tree.root)).with_serial(unplug_the_first)] == ["sdb"]
