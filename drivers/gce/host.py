@@ -7,29 +7,20 @@ may be stale, so they are not asked.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import struct
+import contextlib
 import time
 from collections.abc import Mapping
-from ctypes import addressof, create_string_buffer
 from pathlib import Path
 from typing import Any
 
 from drivers.base import HostDriver
 from drivers.block import BlockDevice, BlockDevices, flush
+from drivers.gce import nvme
 from drivers.metadata import fetch, fill
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
 _POLL = 0.05
-_NVME_CONTROLLER = "nvme_card-pd"
-_NVME_ADMIN_COMMAND = 0xC0484E41
-"""``NVME_IOCTL_ADMIN_CMD`` of ``linux/nvme_ioctl.h``"""
-_IDENTIFY = 0x06
-_PAGE = 4096
-_VENDOR_PART = 384
 _FEWEST = 15
 _MOST = 127
 _FEW_DISKS = ("e2-micro", "e2-small", "e2-medium", "f1-micro", "g1-small")
@@ -67,7 +58,10 @@ class GceHost(HostDriver):
                 )
             time.sleep(_POLL)
         if len(found) > 1:
-            raise HostError(f"several disks say that they are {name}: {', '.join(one.path for one in found)}")
+            raise HostError(
+                f"several disks say that they are {name}: {', '.join(one.path for one in found)}",
+                remedy="detach the one that is not the volume; which of them is meant cannot be known",
+            )
         return found[0].path
 
     def release(self, attachment: Json) -> None:
@@ -86,20 +80,37 @@ class GceHost(HostDriver):
     def rescan(self, attachment: Json) -> None:
         """Ask the kernel to read the size again; virtio-scsi hears of it by itself, NVMe too."""
         for device in self._named(str(attachment["device_name"])):
-            switch = Path(self._root) / "sys/block" / device.name / "device/rescan"
-            if switch.exists():
-                try:
-                    switch.write_text("1")
-                except OSError as error:
-                    raise HostError(f"the size of {device.path} cannot be read again: {error}") from error
+            for switch in ("rescan", "rescan_controller"):
+                path = Path(self._root) / "sys/block" / device.name / "device" / switch
+                if path.exists():
+                    try:
+                        path.write_text("1")
+                    except OSError as error:
+                        raise HostError(f"the size of {device.path} cannot be read again: {error}") from error
 
     def _named(self, name: str) -> list[BlockDevice]:
+        """The disks of that name: one, unless something is wrong.
+
+        :raises HostError: it is empty, and so would be that of every disk that has none
+        """
+        if not name:
+            raise HostError("an attachment without a device name fits no disk", remedy="this is a defect of Polly's")
         return [device for device in self._devices.with_serial(_is_google) if self._name_of(device) == name]
 
     def _name_of(self, device: BlockDevice) -> str:
-        if _NVME_CONTROLLER in device.serials:
-            return nvme_name(device.path)
+        if nvme.CONTROLLER in device.serials:
+            try:
+                return nvme.name_of(device.path, self._namespace_of(device))
+            except HostError:
+                if self._devices.named(device.name) == device:
+                    raise
+                return ""  # It was unplugged meanwhile.
         return next(filter(None, map(_scsi_name, device.serials)), "")
+
+    def _namespace_of(self, device: BlockDevice) -> str:
+        with contextlib.suppress(OSError):
+            return (Path(self._root) / "sys/block" / device.name / "nsid").read_text().strip()
+        return ""
 
     def _ask(self, key: str) -> str:
         url = f"{self._metadata}/computeMetadata/v1/{key}"
@@ -112,40 +123,8 @@ def attach_limit(machine_type: str) -> int:
     return _FEWEST if few else _MOST
 
 
-def nvme_name(path: str) -> str:
-    """The device name in the vendor's part of an NVMe namespace's description; empty where there is none."""
-    page = create_string_buffer(_PAGE)
-    namespace = _namespace_of(path)
-    command = struct.pack(
-        "<BBHIIIQQIIIIIIIIII", _IDENTIFY, 0, 0, namespace, 0, 0, 0, addressof(page), 0, _PAGE, *([0] * 8)
-    )
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(descriptor, _NVME_ADMIN_COMMAND, command)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise HostError(f"{path} does not say which disk it is: {error}", remedy="run the executor as root") from error
-    return parse_nvme(page.raw)
-
-
-def parse_nvme(page: bytes) -> str:
-    """The name in the JSON text that Google writes from byte 384 on."""
-    text = page[_VENDOR_PART:].split(b"\0", 1)[0]
-    try:
-        return str(json.loads(text)["device_name"])
-    except (ValueError, LookupError, TypeError):
-        return ""
-
-
-def _namespace_of(path: str) -> int:
-    number = os.path.basename(path).rpartition("n")[2]
-    return int(number) if number.isdigit() else 1
-
-
 def _is_google(serial: str) -> bool:
-    return serial == _NVME_CONTROLLER or bool(_scsi_name(serial))
+    return serial == nvme.CONTROLLER or bool(_scsi_name(serial))
 
 
 def _scsi_name(serial: str) -> str:

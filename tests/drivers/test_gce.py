@@ -16,7 +16,7 @@ from polly_mesos.model import HostIdentity, Json
 from polly_mesos.testing import driver_suite
 from polly_mesos.testing.driver_suite import Machine
 from polly_mesos.testing.driver_suite.harness import Harness
-from polly_mesos.testing.gce import FakeCompute, Kind
+from polly_mesos.testing.gce import FakeCompute, Kind, nvme_ioctl
 from polly_mesos.testing.gce.faults import CHANGE
 from polly_mesos.testing.gce.guests import instance_name
 
@@ -28,13 +28,16 @@ _platforms: list[FakeCompute] = []
 
 
 @pytest.fixture(autouse=True)
-def platform(tmp_path: Path, nothing_left: None) -> Iterator[FakeCompute]:
+def platform(tmp_path: Path, nothing_left: None, request: pytest.FixtureRequest) -> Iterator[FakeCompute]:
     with FakeCompute(tmp_path / "platform", plug=True) as compute:
         compute.world.quotas.region["SSD_TOTAL_GB"] = 1000.0
+        compute.guests.machine_type = request.cls.machine_type
         _platforms.append(compute)
+        nvme_ioctl.install()
         try:
             yield compute
         finally:
+            nvme_ioctl.uninstall()
             _platforms.remove(compute)
     for image in (tmp_path / "platform").glob("*.img"):
         image.unlink()
@@ -46,6 +49,7 @@ def settings_of(tmp_path: Path) -> dict[str, Any]:
     return {
         "key_file": str(compute.key_file(tmp_path / "key.json")),
         "zone": ZONE,
+        "default_type": "hyperdisk-balanced" if compute.guests.machine_type.startswith("c4-") else "pd-balanced",
         "endpoint": compute.endpoint,
         "requests_per_second": 1000.0,
         "metadata_endpoint": f"{compute.endpoint}/node/{{node}}",
@@ -86,7 +90,12 @@ Suite: Any = driver_suite(DRIVER, settings_of, size=10 * GIB, machines=machines,
 
 
 class TestConformance(Suite):  # type: ignore[misc]
-    """The suite, in which a running instance speaks against an operator's word: its status is seen."""
+    """The suite, in which a running instance speaks against an operator's word: its status is seen.
+
+    The instances have their disks as SCSI.
+    """
+
+    machine_type = "n2-standard-4"
 
     def test_an_operators_word_is_enough_where_nothing_speaks_against_it(self, harness: Harness) -> None:
         volume, host = harness.create(), harness.identity()
@@ -104,3 +113,9 @@ class TestConformance(Suite):  # type: ignore[misc]
         harness.controller.detach(volume.id, harness.identity("192.0.2.2:5051"), force=True)
         assert harness.controller.get(volume.id).attached_to == (harness.identity().host,)
         harness.controller.detach("no-such-volume", HostIdentity("x"), force=True)
+
+
+class TestConformanceOnNvme(TestConformance):
+    """The same where disks are NVMe, and hyperdisks alone."""
+
+    machine_type = "c4-standard-8"

@@ -13,7 +13,7 @@ import yaml
 from drivers.base import PlatformState, Tags
 from drivers.gce import DRIVER
 from drivers.gce.checks import PERMISSIONS
-from drivers.gce.host import attach_limit, parse_nvme
+from drivers.gce.host import attach_limit
 from drivers.gce.settings import GceSettings
 from polly_mesos.config import load
 from polly_mesos.errors import (
@@ -381,11 +381,6 @@ class TestSettings:
         assert settings.operation_timeout == 180.0
         assert tuple(configuration.profiles["gold"].options["replica_zones"]) == REPLICAS
         assert any("keyfile" in str(note) for note in configuration.notes)
-
-    def test_an_nvme_disk_is_known_by_what_google_writes_in_its_description(self) -> None:
-        page = bytes(384) + b'{"device_name":"polly-1","disk_type":"PERSISTENT"}' + bytes(3000)
-        assert parse_nvme(page) == "polly-1"
-        assert parse_nvme(bytes(4096)) == ""
 
 
 def test_every_error_of_the_platform_is_one_of_ours(service: Service) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from polly_mesos.mesos.local.cluster import LocalCluster
-from polly_mesos.testing.gce import FakeCompute
+from polly_mesos.testing.gce import FakeCompute, nvme_ioctl
 from tests.leftovers import loop_devices_below, require_root
 from tests.mesos.framework import Framework, wait_until
 from tests.mesos.operations import create, destroy, launch, persistent, reserve, unreserve
@@ -21,12 +22,19 @@ pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.slow, pytest.mark
 SIZE = 10 * 1024.0
 
 
+@pytest.mark.parametrize(
+    ("machine_type", "disk_type", "interface"),
+    [("n2-standard-4", "pd-balanced", "SCSI"), ("c4-standard-8", "hyperdisk-balanced", "NVME")],
+)
 def test_a_task_finds_its_data_again_on_a_google_disk(
-    cluster_factory: Callable[..., LocalCluster], tmp_path: Path
+    cluster_factory: Callable[..., LocalCluster], tmp_path: Path, machine_type: str, disk_type: str, interface: str
 ) -> None:
     require_root()
     cluster = cluster_factory(agents=1)
     with FakeCompute(tmp_path / "google", plug=True) as compute:
+        compute.guests.machine_type = machine_type
+        # Both run with it: where disks are SCSI nobody asks.
+        python = nvme_ioctl.interpreter(tmp_path, sys.executable)
         service = {
             "driver": "gce",
             "key_file": str(compute.key_file(tmp_path / "key.json")),
@@ -36,18 +44,21 @@ def test_a_task_finds_its_data_again_on_a_google_disk(
             "host_root": f"{compute.guests.root}/{{node}}",
             "capacity": "40GiB",
         }
-        profile = {"service": "google", "zone": "europe-west3-a", "minimum_size": "10GiB"}
-        with Polly(cluster, tmp_path, services={"google": service}, profiles={"gold": profile}) as polly:
+        profile = {"service": "google", "type": disk_type, "zone": "europe-west3-a", "minimum_size": "10GiB"}
+        settings = {"services": {"google": service}, "profiles": {"gold": profile}, "agents": {"python": str(python)}}
+        with Polly(cluster, tmp_path, **settings) as polly:
             polly.connected(1)
             with Framework(cluster.master) as framework:
                 offer, disk = disks(framework, type="PATH", profile="gold")
                 made = persistent(disk, SIZE, "kept")
                 write = launch(offer, "write", made, "echo precious > data/file && sync")
                 framework.accept(offer, reserve(disk, SIZE), create(disk, SIZE, "kept"), write)
+                wait_until(lambda: _interfaces(compute) == [interface])
                 framework.wait_for("write", "TASK_FINISHED")
                 (google,) = [one for one in compute.world.resources.values() if one["kind"] == "compute#disk"]
                 assert google["labels"]["polly_cluster"] == "test"
                 assert google["sizeGb"] == "10"
+                assert google["type"].rpartition("/")[2] == disk_type
 
                 def kept() -> tuple[object, object] | None:
                     offer = framework.offer()
@@ -68,3 +79,9 @@ def test_a_task_finds_its_data_again_on_a_google_disk(
         assert compute.violations == []
         assert loop_devices_below(tmp_path) == []
         assert os.listdir(tmp_path / "google") == ["hosts"]
+
+
+def _interfaces(compute: FakeCompute) -> list[str]:
+    """By which interface the instances have the disks beside their boot disks."""
+    instances = [one for one in list(compute.world.resources.values()) if one["kind"] == "compute#instance"]
+    return [attached["interface"] for one in instances for attached in one["disks"] if not attached["boot"]]

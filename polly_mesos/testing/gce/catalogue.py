@@ -79,6 +79,7 @@ MACHINE_TYPES: Mapping[str, MachineType] = {
     "e2-standard-4": MachineType(128),
     "n2-standard-4": MachineType(128, hyperdisk=True),
     "c3-standard-4": MachineType(128, hyperdisk=True, nvme=True),
+    "c4-standard-8": MachineType(32, hyperdisk=True, persistent=False, nvme=True),
     "c4-standard-4": MachineType(16, hyperdisk=True, persistent=False, nvme=True),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polly_mesos.model import Json
-from polly_mesos.testing.block_hosts import HostTree
+from polly_mesos.testing.gce.guest_disks import GuestDisks
 from polly_mesos.testing.gce.state import World
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Guests:
         self._world = world
         self.root = root
         self._plug = plug
-        self._trees: dict[str, HostTree] = {}
+        self._disks: dict[str, GuestDisks] = {}
         self.zone = "europe-west3-a"
         self.machine_type = "n2-standard-4"
 
@@ -65,39 +65,31 @@ class Guests:
         return (200, known[key]) if key in known else (404, "not found")
 
     def plug(self, instance: Json, attached: Json, disk: Json) -> None:
-        """A SCSI disk appears, with the name and the pages that Google's virtio-scsi gives it."""
-        if not self._plug:
-            return
-        name = attached["deviceName"]
-        text = f"Google  PersistentDisk  {name}"
-        descriptor = b"\x02\x01\x00" + bytes([len(text)]) + text.encode()
-        page = b"\x00\x83" + len(descriptor).to_bytes(2, "big") + descriptor
-        files: dict[str, str | bytes] = {"device/vpd_pg83": page, "device/wwid": f"t10.{text}\n"}
-        device = f"sd{chr(ord('a') + attached['index'])}"
-        link = {f"disk/by-id/google-{name}": f"../../{device}"}
-        self._tree(instance).plug(device, self._world.image(disk), files, link)
+        """A disk appears."""
+        if self._plug:
+            self._disks_of(instance).plug(attached, self._world.image(disk))
 
     def unplug(self, instance: Json, attached: Json) -> None:
         """The disk is gone from the guest's kernel."""
         if self._plug:
-            self._tree(instance).unplug(f"sd{chr(ord('a') + attached['index'])}")
+            self._disks_of(instance).unplug(attached["deviceName"])
 
     def resized(self, instance: Json, attached: Json) -> None:
         """The guest's kernel sees the size that the disk has now."""
         if self._plug and instance["status"] == "RUNNING":
-            self._tree(instance).resize(f"sd{chr(ord('a') + attached['index'])}")
+            self._disks_of(instance).resize(attached["deviceName"])
 
     def close(self) -> None:
         """All disks are unplugged."""
-        for tree in self._trees.values():
-            tree.close()
+        for disks in self._disks.values():
+            disks.tree.close()
 
-    def _tree(self, instance: Json) -> HostTree:
+    def _disks_of(self, instance: Json) -> GuestDisks:
         name = instance["name"]
-        if name not in self._trees:
+        if name not in self._disks:
             (self.root / name).mkdir(parents=True, exist_ok=True)
-            self._trees[name] = HostTree((self.root / name).resolve())
-        return self._trees[name]
+            self._disks[name] = GuestDisks((self.root / name).resolve())
+        return self._disks[name]
 
 
 def instance_name(node: str) -> str:
