@@ -11,21 +11,18 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import google.auth
 import requests
 from google.api_core.client_options import ClientOptions
-from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import compute_v1
-from google.oauth2 import service_account
 
+from drivers.gce import credentials
 from drivers.gce.errors import SDK_ERRORS, of_operation, translate
 from drivers.gce.settings import GceSettings
 from drivers.rate import RateLimiter
 from drivers.waiting import Waiter
-from polly_mesos.errors import ConfigurationError, PlatformDenied, PlatformThrottled
+from polly_mesos.errors import ConfigurationError, PlatformThrottled
 
-_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _LOOK = 5.0
 """Seconds for which one request waits for an operation, so that closing does not take longer."""
 
@@ -37,7 +34,7 @@ class Api:
 
     def __init__(self, settings: GceSettings) -> None:
         self._settings = settings
-        self.credentials, found = _credentials(settings)
+        self.credentials, found = credentials.find(settings.key_file)
         self.project = settings.project or found
         if not self.project:
             message = "project is missing, and the credentials name none"
@@ -138,24 +135,3 @@ class Api:
 def request_id(*parts: object) -> str:
     """The same for the same parts, so that the platform does once what is asked twice."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, repr(parts)))
-
-
-def _credentials(settings: GceSettings) -> tuple[Any, str]:
-    try:
-        if settings.key_file:
-            loaded: Any = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
-                settings.key_file, scopes=_SCOPES
-            )
-            return loaded, loaded.project_id or ""
-        found, project = google.auth.default(scopes=_SCOPES)
-        return found, project or ""
-    except OSError as error:
-        message = f"key_file {settings.key_file!r} cannot be read: {error.strerror}"
-        raise ConfigurationError(message, field="key_file", value=settings.key_file) from error
-    except ValueError as error:
-        # The text of the error may have parts of the file in it.
-        message = f"key_file {settings.key_file!r} is not the key file of a service account"
-        raise ConfigurationError(message, field="key_file", value=settings.key_file) from error
-    except GoogleAuthError as error:
-        remedy = "write key_file, or set up Application Default Credentials"
-        raise PlatformDenied(f"there are no credentials: {error}", remedy=remedy) from error

@@ -31,6 +31,13 @@ _IN_USE = {"resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURC
 _SOON = {"resourceNotReady", "RESOURCE_NOT_READY", "conditionNotMet", "CONDITION_NOT_MET"}
 _THROTTLED = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
 
+_REFUSED = (
+    "see whether key_file, or the Application Default Credentials, are those of a living account; "
+    "a person's own are renewed by `gcloud auth application-default login`"
+)
+_NO_ACCOUNT = "give the instance a service account with the scope cloud-platform, or write key_file"
+_SCOPES = "give the instance's service account the scope cloud-platform, or write key_file"
+
 
 class Missing(NotFound):
     """Something that was named is not there; the caller knows what it was."""
@@ -42,15 +49,26 @@ def translate(error: Exception, what: str, *, changing: bool, request_id: str = 
     :param what: what was tried, as ``creating disk x``
     :param changing: whether something was asked to be changed
     """
-    if isinstance(error, TransportError):
-        return PlatformUnavailable(f"{what}: no token could be got: {_brief(error)}", request_id=request_id)
     if isinstance(error, GoogleAuthError):
-        remedy = "see whether key_file, or the Application Default Credentials, are those of a living account"
-        return PlatformDenied(f"{what}: the credentials are refused: {_brief(error)}", remedy=remedy)
+        return of_credentials(error, what)
     if not isinstance(error, GoogleAPICallError) or error.code is None or int(error.code) >= 500:
         why = f"{what}: no answer that can be used: {_brief(error)}"
         return PlatformUnavailable(why, outcome_unknown=changing, request_id=request_id)
     return by_reason(int(error.code), _reason(error), f"{what}: {error.message}", request_id)
+
+
+def of_credentials(error: GoogleAuthError, what: str) -> PollyError:
+    """Our error where no token was got, so that nothing was sent.
+
+    The libraries raise one class for a refusal and for a service that does not answer.
+    """
+    known = (error, error.__cause__, *error.args)
+    lost = next((one for one in known if isinstance(one, TransportError)), None)
+    answer = next((one for one in getattr(lost, "args", ()) if hasattr(one, "status")), None)
+    if error.retryable or (lost is not None and (answer is None or answer.status >= 500)):
+        return PlatformUnavailable(f"{what}: no token could be got: {_brief(error)}")
+    message = f"{what}: the credentials are refused: {_brief(error)}"
+    return PlatformDenied(message, remedy=_NO_ACCOUNT if lost is not None else _REFUSED)
 
 
 def by_reason(status: int, reason: str, message: str, request_id: str) -> PollyError:
@@ -65,8 +83,9 @@ def by_reason(status: int, reason: str, message: str, request_id: str) -> PollyE
     if reason in _SOON or status == 412:
         return PlatformUnavailable(message, request_id=request_id)
     if status == 401:
-        remedy = "see whether key_file, or the Application Default Credentials, are those of a living account"
-        return PlatformDenied(message, remedy=remedy, request_id=request_id)
+        return PlatformDenied(message, remedy=_REFUSED, request_id=request_id)
+    if status == 403 and "scopes" in message:
+        return PlatformDenied(message, remedy=_SCOPES, request_id=request_id)
     if status == 403:
         remedy = "give the account the role of examples/gce-role.yml; `polly service check` names what is missing"
         return PlatformDenied(message, remedy=remedy, request_id=request_id)
@@ -100,4 +119,5 @@ def _reason(error: GoogleAPICallError) -> str:
 
 
 def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+    text = str(error.args[0] if isinstance(error, GoogleAuthError) and error.args else error)
+    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else ''}"

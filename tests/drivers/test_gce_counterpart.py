@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -11,14 +13,17 @@ from typing import Any
 
 import pytest
 import requests
+from google.auth import crypt, jwt
 
 from polly_mesos.testing.gce import FakeCompute
 from polly_mesos.testing.gce.errors import ApiError
 from polly_mesos.testing.gce.schema import SchemaViolation, discovery
 from polly_mesos.testing.gce.state import check_labels
+from polly_mesos.testing.gce.tokens import CLOUD_PLATFORM
 from tests.drivers.gce_platform import GIB, REPLICAS, ZONE, Service
 
 PAGE = Path(__file__).parents[2] / "docs/drivers/gce.md"
+BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 DISKS = f"zones/{ZONE}/disks"
 
 
@@ -31,7 +36,7 @@ def compute(tmp_path: Path) -> Iterator[FakeCompute]:
 @pytest.fixture
 def ask(compute: FakeCompute) -> Iterator[Callable[..., requests.Response]]:
     with requests.Session() as session:
-        session.headers["Authorization"] = f"Bearer {compute.access.issue()}"
+        session.headers["Authorization"] = f"Bearer {compute.access.tokens.issue()}"
         base = f"{compute.endpoint}/compute/v1/projects/{compute.project}"
         yield lambda verb, path, **more: session.request(verb, f"{base}/{path}", timeout=10, **more)
 
@@ -171,3 +176,65 @@ def _measure(service: Service) -> Iterator[tuple[str, str]]:
     yield count("delete", lambda: controller.delete(volume_id))
     regional = service.request(options={"replica_zones": REPLICAS})
     yield count("create, regional", lambda: controller.create(regional))
+
+
+class TestTokenService:
+    """The counterpart gives a token only to whom Google would give one."""
+
+    @pytest.fixture
+    def key(self, compute: FakeCompute, tmp_path: Path) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads(compute.key_file(tmp_path / "key.json").read_text())
+        return made
+
+    def ask(self, compute: FakeCompute, assertion: str | bytes, **fields: str) -> tuple[int, str]:
+        form = {"grant_type": BEARER, "assertion": assertion, **fields}
+        answer = requests.post(f"{compute.endpoint}/token", data=form, timeout=10)
+        return answer.status_code, answer.json().get("error", "")
+
+    def signed(self, key: dict[str, Any], key_id: str = "", **claims: Any) -> bytes:
+        now = int(time.time())
+        told = {"iss": key["client_email"], "iat": now, "exp": now + 3600, "scope": CLOUD_PLATFORM}
+        told["aud"] = "https://oauth2.googleapis.com/token"
+        signer = crypt.RSASigner.from_string(key["private_key"], key_id or key["private_key_id"])
+        return jwt.encode(signer, {**told, **claims})  # type: ignore[no-untyped-call,no-any-return]
+
+    def test_what_the_account_has_signed_is_a_token(self, compute: FakeCompute, key: dict[str, Any]) -> None:
+        assert self.ask(compute, self.signed(key)) == (200, "")
+
+    @pytest.mark.parametrize(
+        ("claims", "error"),
+        [
+            ({"aud": "https://elsewhere.example/token"}, "invalid_grant"),
+            ({"iss": "other@acme.iam.gserviceaccount.com"}, "invalid_grant"),
+            ({"iat": 1_000_000_000, "exp": 1_000_003_600}, "invalid_grant"),
+            ({"exp": 4_000_000_000}, "invalid_grant"),
+            ({"iat": 4_000_000_000, "exp": 4_000_003_600}, "invalid_grant"),
+            ({"scope": ""}, "invalid_scope"),
+            ({"scope": "https://www.googleapis.com/auth/everything"}, "invalid_scope"),
+            ({"key_id": "another"}, "invalid_grant"),
+        ],
+    )
+    def test_a_claim_that_is_wrong_is_refused(
+        self, compute: FakeCompute, key: dict[str, Any], claims: dict[str, Any], error: str
+    ) -> None:
+        assert self.ask(compute, self.signed(key, **claims)) == (400, error)
+
+    def test_another_key_and_other_forms_are_refused(self, compute: FakeCompute, key: dict[str, Any]) -> None:
+        good = self.signed(key)
+        head, _, signature = good.rpartition(b".")
+        assert self.ask(compute, head + b"." + signature[::-1]) == (400, "invalid_grant")
+        assert self.ask(compute, "no.jwt.atall") == (400, "invalid_grant")
+        assert self.ask(compute, good, grant_type="password") == (400, "unsupported_grant_type")
+        answer = requests.post(f"{compute.endpoint}/token", json={"grant_type": BEARER}, timeout=10)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+    def test_a_token_for_another_api_opens_nothing_here(self, compute: FakeCompute, key: dict[str, Any]) -> None:
+        url = f"{compute.endpoint}/compute/v1/projects/{compute.project}/zones/{ZONE}"
+        for claims, status in (
+            ({"aud": "https://compute.googleapis.com/", "sub": key["client_email"]}, 200),
+            ({"aud": "https://storage.googleapis.com/", "sub": key["client_email"]}, 401),
+            ({"aud": "https://compute.googleapis.com/", "sub": "other"}, 401),
+        ):
+            token = self.signed(key, **claims).decode()
+            answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+            assert answer.status_code == status, claims

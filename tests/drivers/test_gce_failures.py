@@ -225,7 +225,7 @@ class TestRefusals:
         service.controller.delete(volume.id)
 
     def test_revoked_credentials_are_denied_and_not_shown(self, service: Service) -> None:
-        service.compute.access.expire_all()
+        service.compute.access.tokens.revoke()
         with pytest.raises(PlatformDenied, match="credentials") as caught:
             service.restart().list()
         assert "Bearer" not in str(caught.value)

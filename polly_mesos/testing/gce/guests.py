@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from polly_mesos.model import Json
 from polly_mesos.testing.gce.guest_disks import GuestDisks
+from polly_mesos.testing.gce.metadata import Metadata
 from polly_mesos.testing.gce.state import World
+from polly_mesos.testing.gce.tokens import Tokens
 
 if TYPE_CHECKING:
     from polly_mesos.testing.gce.instances import Instances
@@ -19,14 +21,16 @@ class Guests:
 
     :param root: the tree of the guest of node N is ``root/N``, as a driver's ``host_root`` may name it
     :param plug: whether they get real block devices
+    :ivar metadata: their metadata servers
     :ivar zone: where the instances of nodes that ask for the first time are launched
     :ivar machine_type: of which kind they are
     """
 
     instances: Instances
 
-    def __init__(self, world: World, root: Path, *, plug: bool) -> None:
+    def __init__(self, world: World, tokens: Tokens, root: Path, *, plug: bool) -> None:
         self._world = world
+        self.metadata = Metadata(world.project, tokens, self.instance_of, self._kind_of)
         self.root = root
         self._plug = plug
         self._disks: dict[str, GuestDisks] = {}
@@ -46,23 +50,12 @@ class Guests:
                 (self.root / name).symlink_to(node)
             return instance
 
-    def metadata(self, node: str, path: str, flavour: str) -> tuple[int, str]:
-        """Status and text of an answer of the metadata server (https://cloud.google.com/compute/docs/metadata)."""
-        if flavour != "Google":
-            return 403, "Missing required header: Metadata-Flavor"
-        if not node:
-            return 404, "no instance"
-        instance = self.instance_of(node)
-        zone = instance["zone"].rpartition("/")[2]
-        known = {
-            "instance/name": instance["name"],
-            "instance/id": instance["id"],
-            "instance/zone": f"projects/123456789/zones/{zone}",
-            "instance/machine-type": f"projects/123456789/machineTypes/{instance['machineType'].rpartition('/')[2]}",
-            "project/project-id": self._world.project,
-        }
-        key = path.removeprefix("/computeMetadata/v1/")
-        return (200, known[key]) if key in known else (404, "not found")
+    def _kind_of(self, attached: Json) -> str:
+        """A disk's kind, as the metadata server calls it."""
+        if attached["type"] == "SCRATCH":
+            return "LOCAL-SSD"
+        disk = self._world.resources.get(self._world.partial(attached["source"]), {})
+        return str(disk.get("type", "pd-balanced")).rpartition("/")[2].replace("pd-", "persistent-").upper()
 
     def plug(self, instance: Json, attached: Json, disk: Json) -> None:
         """A disk appears."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from polly_mesos.model import Json
@@ -11,8 +11,10 @@ from polly_mesos.testing.gce.errors import ApiError, OperationError, invalid, in
 from polly_mesos.testing.gce.operations import Operations
 from polly_mesos.testing.gce.schema import Call
 from polly_mesos.testing.gce.state import World
+from polly_mesos.testing.gce.tokens import CLOUD_PLATFORM
 
 _CAN_CHANGE = {"RUNNING", "TERMINATED", "STOPPED", "SUSPENDED"}
+_AUTO_DELETED = {"kind": "compute#attachedDisk", "mode": "READ_WRITE", "autoDelete": True}
 _KNOWN = {"source", "deviceName", "mode", "autoDelete", "boot", "type", "kind"}
 
 
@@ -32,31 +34,42 @@ class Plugs(Protocol):
 class Instances:
     """The methods of ``instances``, and the tests' own hands on them."""
 
-    def __init__(self, world: World, operations: Operations, plugs: Plugs) -> None:
+    def __init__(self, world: World, operations: Operations, plugs: Plugs, account: str) -> None:
         self._world = world
+        self._account = account
         self._operations = operations
         self._plugs = plugs
 
-    def launch(self, name: str, zone: str, machine_type: str = "n2-standard-4") -> Json:
-        """An instance that runs, with its boot disk."""
+    def launch(
+        self,
+        name: str,
+        zone: str,
+        machine_type: str = "n2-standard-4",
+        *,
+        scopes: Sequence[str] = (CLOUD_PLATFORM,),
+        local_ssds: int = 0,
+    ) -> Json:
+        """An instance that runs, with its boot disk.
+
+        :param scopes: of its service account's tokens; without any it has no account
+        """
         with self._world.lock:
             partial = f"zones/{zone}/instances/{name}"
+            interface = "NVME" if MACHINE_TYPES[machine_type].nvme else "SCSI"
             instance = self._world.new("instance", partial, {"name": name})
             instance |= {
                 "zone": self._world.link(f"zones/{zone}"),
                 "machineType": self._world.link(f"zones/{zone}/machineTypes/{machine_type}"),
                 "status": "RUNNING",
+                "serviceAccounts": [{"email": self._account, "scopes": list(scopes)}] if scopes else [],
                 "disks": [
-                    {
-                        "kind": "compute#attachedDisk",
-                        "boot": True,
-                        "index": 0,
-                        "deviceName": "persistent-disk-0",
-                        "source": self._world.link(f"zones/{zone}/disks/{name}"),
-                        "type": "PERSISTENT",
-                        "mode": "READ_WRITE",
-                        "autoDelete": True,
-                    }
+                    {**_AUTO_DELETED, "boot": True, "index": 0, "deviceName": "persistent-disk-0", "type": "PERSISTENT"}
+                    | {"source": self._world.link(f"zones/{zone}/disks/{name}"), "interface": interface},
+                    *(
+                        {**_AUTO_DELETED, "boot": False, "index": number, "type": "SCRATCH", "interface": "NVME"}
+                        | {"deviceName": f"local-ssd-{number - 1}"}
+                        for number in range(1, local_ssds + 1)
+                    ),
                 ],
             }
             self._world.resources[partial] = instance
@@ -67,7 +80,7 @@ class Instances:
         with self._world.lock:
             instance = self._world.find(f"zones/{zone}/instances/{name}")
             ran, instance["status"] = instance["status"] == "RUNNING", status
-            for attached in instance["disks"][1:]:
+            for attached in _attached(instance):
                 disk = self._world.find(self._world.partial(attached["source"]))
                 if ran and status != "RUNNING":
                     self._plugs.unplug(instance, attached)
@@ -78,7 +91,7 @@ class Instances:
         """The instance is deleted by somebody else; its disks stay, and nobody has them."""
         with self._world.lock:
             instance = self._world.find(f"zones/{zone}/instances/{name}")
-            for attached in list(instance["disks"][1:]):
+            for attached in _attached(instance):
                 self._let_go(instance, attached)
             del self._world.resources[f"zones/{zone}/instances/{name}"]
 
@@ -190,7 +203,7 @@ class Instances:
     def _each_user(self, disk: Json, do: Callable[[Json, Json], None]) -> None:
         for user in list(disk.get("users", [])):
             instance = self._world.find(self._world.partial(user))
-            do(instance, next(one for one in instance["disks"] if one["source"] == disk["selfLink"]))
+            do(instance, next(one for one in instance["disks"] if one.get("source") == disk["selfLink"]))
 
     def _instance(self, call: Call) -> Json:
         return self._world.find(f"zones/{call.path['zone']}/instances/{call.path['instance']}")
@@ -201,3 +214,8 @@ class Instances:
     def _check_status(self, instance: Json) -> None:
         if instance["status"] not in _CAN_CHANGE:
             raise ApiError(400, "resourceNotReady", f"The resource '{instance['selfLink']}' is not ready")
+
+
+def _attached(instance: Json) -> list[Json]:
+    """The disks that were attached to an instance, beside those that it was launched with."""
+    return [one for one in instance["disks"] if not one["boot"] and one["type"] != "SCRATCH"]

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from polly_mesos.model import Json
 from polly_mesos.testing.gce.access import Access
@@ -45,11 +45,11 @@ class FakeCompute:
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self.project = project
         self.world = World(project, "https://www.googleapis.com", directory)
-        self.access = Access(project)
+        self.access = Access(project, self.endpoint)
         self.faults = Faults()
         self.operations = Operations(self.world, self.access.email)
-        self.guests = Guests(self.world, directory / "hosts", plug=plug)
-        self.instances = Instances(self.world, self.operations, self.guests)
+        self.guests = Guests(self.world, self.access.tokens, directory / "hosts", plug=plug)
+        self.instances = Instances(self.world, self.operations, self.guests, self.access.email)
         self.guests.instances = self.instances
         self.disks = Disks(self.world, self.operations, self.instances.resized)
         self.violations: list[str] = []
@@ -61,7 +61,7 @@ class FakeCompute:
 
     def key_file(self, path: Path) -> Path:
         """A key file with which the driver comes in."""
-        return self.access.write_key(path, f"{self.endpoint}/token")
+        return self.access.tokens.write_key(path)
 
     def close(self) -> None:
         """End, with every device unplugged."""
@@ -191,16 +191,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        if match := re.fullmatch(r"(?:/node/(?P<node>[^/]+))?(?P<path>/computeMetadata/.*)", parts.path):
+        if match := re.fullmatch(r"(?:/node/(?P<node>[^/]+))?(?P<path>/computeMetadata/.*|/?)", parts.path):
             flavour = self.headers.get("Metadata-Flavor", "")
-            status, text = self.server.compute.guests.metadata(match["node"] or "", match["path"], flavour)
-            self._send(status, text.encode(), "application/text", {"Metadata-Flavor": "Google"})
+            query = dict(parse_qsl(parts.query, keep_blank_values=True))
+            metadata = self.server.compute.guests.metadata
+            status, content, text = metadata.answer(match["node"] or "", match["path"], query, flavour)
+            self._send(status, text.encode(), content, {"Metadata-Flavor": "Google"})
         else:
             self._api("GET")
 
     def do_POST(self) -> None:
-        if self.path == "/token":
-            status, answer = self.server.compute.access.grant(self._body())
+        if self.path in ("/token", "/sts"):
+            content = self.headers.get("Content-Type", "")
+            status, answer = self.server.compute.access.tokens.grant(self.path, content, self._body())
             self._send(status, json.dumps(answer).encode())
         else:
             self._api("POST")
@@ -214,8 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, verb: str) -> None:
         compute, body, parts = self.server.compute, self._body(), urlsplit(self.path)
         try:
-            compute.access.check_token(self.headers.get("Authorization", ""))
+            scopes = compute.access.tokens.check(self.headers.get("Authorization", ""))
             call = compute.accept(verb, parts.path, parse_qs(parts.query, keep_blank_values=True), body)
+            compute.access.check_scopes(call, scopes)
             changing = verb != "GET" and not call.method.id.endswith((".wait", ".testIamPermissions"))
             fault = compute.faults.meet(call.method.id.removeprefix("compute."), changing=changing)
             kind = fault.kind if fault else None
