@@ -27,6 +27,8 @@ SDK_ERRORS = (GoogleAPICallError, GoogleAuthError, requests.RequestException, Pa
 
 _FULL = {"quotaExceeded", "QUOTA_EXCEEDED", "ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED"}
 _FULL |= {"limitExceeded", "LIMIT_EXCEEDED", "STOCKOUT", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"}
+_UNSUPPORTED = "UNSUPPORTED_OPERATION"
+"""Among others, more hyperdisks of a type than the machine can have."""
 _IN_USE = {"resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_IN_USE"}
 _SOON = {"resourceNotReady", "RESOURCE_NOT_READY", "conditionNotMet", "CONDITION_NOT_MET"}
 _THROTTLED = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
@@ -73,6 +75,9 @@ def of_credentials(error: GoogleAuthError, what: str) -> PollyError:
 
 def by_reason(status: int, reason: str, message: str, request_id: str) -> PollyError:
     """Our error for a refusal, of a request or of an operation, by Google's status and reason."""
+    if "maximum_persistent_disks" in message or (reason == _UNSUPPORTED and "disks count" in message):
+        remedy = "use a larger machine type, detach disks that are not needed, or write a lower attach_limit"
+        return PlatformFull(message, remedy=remedy, request_id=request_id)
     if reason in _FULL:
         remedy = "ask Google for more quota, or delete what is not needed"
         return PlatformFull(message, remedy=remedy, request_id=request_id)

@@ -8,6 +8,7 @@ may be stale, so they are not asked.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +17,15 @@ from typing import Any
 from drivers.base import HostDriver
 from drivers.block import BlockDevice, BlockDevices, flush
 from drivers.gce import nvme
+from drivers.gce.attach_limits import disks_of
 from drivers.metadata import fetch, fill
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
 _POLL = 0.05
-_FEWEST = 15
-_MOST = 127
-_FEW_DISKS = ("e2-micro", "e2-small", "e2-medium", "f1-micro", "g1-small")
-"""Shared-core machine types have 16 disks, the boot disk among them; others 128, where their page names no fewer."""
-_LIMITED = ("c4-", "c4a-", "c4d-", "n4-")
-"""Families whose limit depends on the size of the machine; the smallest ones have 16."""
+_OURS = "polly-"
+_LOCAL = "LOCAL-SSD"
+"""As the metadata server calls disks that belong to the machine, and count in no limit."""
 
 
 class GceHost(HostDriver):
@@ -35,17 +34,21 @@ class GceHost(HostDriver):
     def __init__(self, settings: Mapping[str, Any], node: str) -> None:
         self._metadata = fill(str(settings.get("metadata_endpoint", "http://metadata.google.internal")), node)
         self._root = fill(str(settings.get("host_root", "/")), node)
+        self._limit: int | None = settings.get("attach_limit")
         self._devices = BlockDevices(self._root)
 
     def identify(self) -> HostIdentity:
-        """By instance/name, instance/zone and instance/machine-type.
+        """By instance/name, instance/zone, instance/machine-type and instance/disks.
 
         :raises HostError: the metadata server does not answer
         """
         zone = self._ask("instance/zone").rpartition("/")[2]
         name, machine = self._ask("instance/name"), self._ask("instance/machine-type").rpartition("/")[2]
         details = {"machine_type": machine, "project": self._ask("project/project-id")}
-        return HostIdentity(f"zones/{zone}/instances/{name}", zone, attach_limit(machine), details)
+        limit = self._limit
+        if limit is None:
+            limit = max(0, disks_of(machine) - self._disks_of_others())
+        return HostIdentity(f"zones/{zone}/instances/{name}", zone, limit, details)
 
     def locate(self, attachment: Json, timeout: float) -> str:
         name = str(attachment["device_name"])
@@ -73,7 +76,7 @@ class GceHost(HostDriver):
         found = {}
         for device in self._devices.with_serial(_is_google):
             name = self._name_of(device)
-            if name.startswith("polly-"):
+            if name.startswith(_OURS):
                 found[device.path] = {"device_name": name}
         return found
 
@@ -112,15 +115,21 @@ class GceHost(HostDriver):
             return (Path(self._root) / "sys/block" / device.name / "nsid").read_text().strip()
         return ""
 
+    def _disks_of_others(self) -> int:
+        """The disks that take places and are not volumes: the boot disk, and those that somebody else attached."""
+        answer = self._ask("instance/disks/?recursive=true")
+        try:
+            told = [(str(disk["deviceName"]), str(disk["type"])) for disk in json.loads(answer)]
+        except (ValueError, TypeError, LookupError) as error:
+            raise HostError(
+                f"the metadata server's list of disks cannot be understood: {error!r}",
+                remedy="correct metadata_endpoint, or write attach_limit",
+            ) from error
+        return max(1, sum(kind != _LOCAL and not name.startswith(_OURS) for name, kind in told))
+
     def _ask(self, key: str) -> str:
         url = f"{self._metadata}/computeMetadata/v1/{key}"
         return fetch(url, headers={"Metadata-Flavor": "Google"}).decode(errors="replace").strip()
-
-
-def attach_limit(machine_type: str) -> int:
-    """How many disks the machine can have beside its boot disk; too few rather than too many."""
-    few = machine_type in _FEW_DISKS or machine_type.startswith(_LIMITED)
-    return _FEWEST if few else _MOST
 
 
 def _is_google(serial: str) -> bool:

@@ -51,6 +51,7 @@ class GceSettings(DriverSettings):
     :param requests_per_second: at most
     :param endpoint: of the Compute Engine API; Google's own where empty
     :param resource_manager_endpoint: of the API that tells what the credentials may do
+    :param attach_limit: how many volumes an instance can have; by its machine type and its other disks where None
     :param metadata_endpoint: of the agents' metadata server
     :param host_root: where the agents' /sys and /dev are
     """
@@ -66,6 +67,7 @@ class GceSettings(DriverSettings):
     requests_per_second: float = 20.0
     endpoint: str = ""
     resource_manager_endpoint: str = "https://cloudresourcemanager.googleapis.com"
+    attach_limit: int | None = None
     metadata_endpoint: str = "http://metadata.google.internal"
     host_root: str = "/"
 
@@ -75,6 +77,8 @@ class GceSettings(DriverSettings):
         for name in ("operation_timeout", "request_timeout", "requests_per_second"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, and {getattr(self, name)} is not")
+        if self.attach_limit is not None and self.attach_limit <= 0:
+            raise ValueError(f"attach_limit must be more than 0, and {self.attach_limit} is not")
         if self.capacity is not None and self.capacity <= 0:
             raise ValueError(f"capacity must be more than 0 bytes, and {self.capacity} is not")
 

@@ -61,7 +61,7 @@ class Instance(Machine):
     """An instance of the counterpart, which the test stops."""
 
     def __init__(self, settings: Mapping[str, Any], node: str) -> None:
-        known = {name: settings[name] for name in DRIVER.host_settings}
+        known = {name: value for name, value in settings.items() if name in DRIVER.host_settings}
         self._host = GceHost(known, node)
         self._name = instance_name(node)
         self.identity = self._host.identify()

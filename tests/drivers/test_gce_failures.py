@@ -13,7 +13,6 @@ import yaml
 from drivers.base import PlatformState, Tags
 from drivers.gce import DRIVER
 from drivers.gce.checks import PERMISSIONS
-from drivers.gce.host import attach_limit
 from drivers.gce.settings import GceSettings
 from polly_mesos.config import load
 from polly_mesos.errors import (
@@ -195,13 +194,6 @@ class TestRefusals:
         service.controller.attach(volume.id, one)
         with pytest.raises(VolumeInUse):
             service.controller.attach(volume.id, two)
-
-    def test_a_machine_with_all_its_disks_takes_no_more(self, service: Service) -> None:
-        host = service.host(machine_type="e2-micro")
-        for _ in range(attach_limit("e2-micro")):
-            service.controller.attach(service.made().id, host)
-        with pytest.raises(PlatformFull, match="maximum_persistent_disks"):
-            service.controller.attach(service.made().id, host)
 
     def test_an_instance_that_is_not_there_and_one_in_another_zone_are_told_apart(self, service: Service) -> None:
         volume, elsewhere = service.made(), service.host("far", "europe-west3-b")

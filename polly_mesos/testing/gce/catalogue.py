@@ -62,26 +62,37 @@ DISK_TYPES: Mapping[str, DiskType] = {
 class MachineType:
     """A kind of virtual machine.
 
-    :param disks: that may be attached, the boot disk among them
-    :param hyperdisk: whether those may be hyperdisks
+    :param disks: that may be attached, the boot disk among them and local SSDs not
+    :param hyperdisks: how many of those may be hyperdisks of one type
     :param persistent: whether those may be persistent disks (``pd-*``)
     :param nvme: whether the guest sees its disks as NVMe rather than SCSI
     """
 
     disks: int
-    hyperdisk: bool = False
+    hyperdisks: int = 0
     persistent: bool = True
     nvme: bool = False
+
+
+def _fourth(disks: int) -> MachineType:
+    """A type of the fourth generation, which boots from a hyperdisk, too."""
+    return MachineType(disks, hyperdisks=disks, persistent=False, nvme=True)
 
 
 MACHINE_TYPES: Mapping[str, MachineType] = {
     "e2-micro": MachineType(16),
     "e2-standard-4": MachineType(128),
-    "n2-standard-4": MachineType(128, hyperdisk=True),
-    "c3-standard-4": MachineType(128, hyperdisk=True, nvme=True),
-    "c4-standard-8": MachineType(32, hyperdisk=True, persistent=False, nvme=True),
-    "c4-standard-4": MachineType(16, hyperdisk=True, persistent=False, nvme=True),
+    "n2-standard-4": MachineType(128, hyperdisks=64),
+    "c3-standard-4": MachineType(128, hyperdisks=16, nvme=True),
+    "c4-standard-2": _fourth(8),
+    "c4-standard-4": _fourth(16),
+    "c4-standard-8": _fourth(32),
+    "c4a-standard-48": _fourth(32),
+    "c4d-standard-2": _fourth(4),
+    "n4-standard-16": _fourth(32),
+    "n4d-standard-8": _fourth(16),
 }
+"""Limits as https://docs.cloud.google.com/compute/docs/general-purpose-machines has them."""
 
 
 @dataclass(slots=True)

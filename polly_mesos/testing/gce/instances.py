@@ -159,13 +159,13 @@ class Instances:
         if partial.startswith("regions/") and partial.split("/")[1] != ZONES[zone]:
             raise invalid_field("resource.source", partial, "The disk is in another region.")
         kind = disk["type"].rpartition("/")[2]
-        if (kind.startswith("hyperdisk") and not machine.hyperdisk) or (
+        if (kind.startswith("hyperdisk") and not machine.hyperdisks) or (
             kind.startswith("pd-") and not machine.persistent
         ):
             raise invalid(f"[{kind}] features are not compatible for creating instance of this machine type")
         if disk["status"] != "READY":
             raise ApiError(400, "resourceNotReady", f"The resource '{disk['selfLink']}' is not ready")
-        if len(instance["disks"]) >= machine.disks:
+        if _places_taken(instance) >= machine.disks:
             message = (
                 f"Exceeded limit 'maximum_persistent_disks' on resource '{instance['name']}'. Limit: {machine.disks}.0"
             )
@@ -181,8 +181,7 @@ class Instances:
         if instance["selfLink"] in disk.get("users", []) or (others and not force and not several):
             message = f"The disk resource '{disk['selfLink']}' is already being used by '{disk['users'][0]}'"
             raise OperationError(400, "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", message)
-        if len(instance["disks"]) >= self._machine(instance).disks:
-            raise OperationError(400, "LIMIT_EXCEEDED", "Exceeded limit 'maximum_persistent_disks'")
+        self._check_limits(instance, disk)
         if others and not several:
             self._each_user(disk, self._let_go)
         taken = {one["index"] for one in instance["disks"]}
@@ -191,6 +190,18 @@ class Instances:
         disk["users"] = [*disk.get("users", []), instance["selfLink"]]
         if instance["status"] == "RUNNING":
             self._plugs.plug(instance, attached, disk)
+
+    def _check_limits(self, instance: Json, disk: Json) -> None:
+        """That of all disks, and that of hyperdisks of one type, which is found out only here."""
+        machine, kind = self._machine(instance), disk["type"].rpartition("/")[2]
+        if _places_taken(instance) >= machine.disks:
+            raise OperationError(400, "LIMIT_EXCEEDED", "Exceeded limit 'maximum_persistent_disks'")
+        if kind.startswith("hyperdisk-"):
+            had = [self._world.find(self._world.partial(one["source"])) for one in _attached(instance)]
+            count = sum(one["type"].rpartition("/")[2] == kind for one in had) + (not machine.persistent) + 1
+            if count > machine.hyperdisks:
+                most = f"Maximum {kind} disks count should be less than or equal to [{machine.hyperdisks}]"
+                raise OperationError(400, "UNSUPPORTED_OPERATION", f"{most}, Requested : [{count}]")
 
     def _let_go(self, instance: Json, attached: Json) -> None:
         instance["disks"].remove(attached)
@@ -214,6 +225,10 @@ class Instances:
     def _check_status(self, instance: Json) -> None:
         if instance["status"] not in _CAN_CHANGE:
             raise ApiError(400, "resourceNotReady", f"The resource '{instance['selfLink']}' is not ready")
+
+
+def _places_taken(instance: Json) -> int:
+    return sum(one["type"] != "SCRATCH" for one in instance["disks"])
 
 
 def _attached(instance: Json) -> list[Json]:
