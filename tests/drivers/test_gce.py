@@ -11,11 +11,9 @@ import pytest
 
 from drivers.gce import DRIVER
 from drivers.gce.host import GceHost
-from polly_mesos.errors import VolumeInUse
-from polly_mesos.model import HostIdentity, Json
+from polly_mesos.model import Json
 from polly_mesos.testing import driver_suite
 from polly_mesos.testing.driver_suite import Machine
-from polly_mesos.testing.driver_suite.harness import Harness
 from polly_mesos.testing.gce import FakeCompute, Kind, nvme_ioctl
 from polly_mesos.testing.gce.faults import CHANGE
 from polly_mesos.testing.gce.guests import instance_name
@@ -86,36 +84,23 @@ def lost_answers(settings: Mapping[str, Any]) -> Iterator[None]:
     yield
 
 
-Suite: Any = driver_suite(DRIVER, settings_of, size=10 * GIB, machines=machines, lost_answers=lost_answers)
+Suite: Any = driver_suite(
+    DRIVER,
+    settings_of,
+    size=10 * GIB,
+    machines=machines,
+    lost_answers=lost_answers,
+    platform_sees_hosts=True,
+)
 
 
 class TestConformance(Suite):  # type: ignore[misc]
-    """The suite, in which a running instance speaks against an operator's word: its status is seen.
-
-    The instances have their disks as SCSI.
-    """
+    """The suite, with instances that have their disks as SCSI."""
 
     machine_type = "n2-standard-4"
 
-    def test_an_operators_word_is_enough_where_nothing_speaks_against_it(self, harness: Harness) -> None:
-        volume, host = harness.create(), harness.identity()
-        harness.controller.attach(volume.id, host)
-        with pytest.raises(VolumeInUse, match="is RUNNING"):
-            harness.controller.detach(volume.id, host, force=True)
-        _platforms[-1].instances.set_status(host.host.rpartition("/")[2], ZONE, "STOPPED")
-        for _ in range(2):
-            harness.new_controller().detach(volume.id, host, force=True)
-        assert harness.controller.get(volume.id).attached_to == ()
 
-    def test_taking_a_volume_by_force_from_a_host_that_does_not_have_it_leaves_it(self, harness: Harness) -> None:
-        volume = harness.create()
-        harness.controller.attach(volume.id, harness.identity())
-        harness.controller.detach(volume.id, harness.identity("192.0.2.2:5051"), force=True)
-        assert harness.controller.get(volume.id).attached_to == (harness.identity().host,)
-        harness.controller.detach("no-such-volume", HostIdentity("x"), force=True)
-
-
-class TestConformanceOnNvme(TestConformance):
-    """The same where disks are NVMe, and hyperdisks alone."""
+class TestConformanceOnNvme(Suite):  # type: ignore[misc]
+    """The suite, with instances that have their disks as NVMe, and hyperdisks alone."""
 
     machine_type = "c4-standard-8"

@@ -30,6 +30,7 @@ def driver_suite(
     machines: Machines | None = None,
     many: int = 12,
     lost_answers: LostAnswers | None = None,
+    platform_sees_hosts: bool = False,
 ) -> type:
     """A class of tests for one driver. Give it a name that begins with ``Test`` in a module that pytest collects.
 
@@ -45,6 +46,8 @@ def driver_suite(
     :param many: how many volumes are listed together: more than the platform gives on one page
     :param lost_answers: for drivers of platforms beyond a network: given the settings, a context in which the platform
         does what it is asked and the answer to the next change is lost
+    :param platform_sees_hosts: whether the platform itself knows that a host runs, used or not: then nobody's word
+        takes a volume from a host that does; otherwise an operator's word is enough where no use of the volume is seen
     """
 
     class ConformanceTests(VolumeTests, NetworkTests, AttachmentTests, CopyTests, HostTests, FencingTests):
@@ -52,6 +55,7 @@ def driver_suite(
         def harness(self, tmp_path: Path) -> Iterator[Harness]:
             harness = Harness(driver, settings(tmp_path), size, timeout, machines)
             harness.many, harness.lost_answers = many, lost_answers
+            harness.platform_sees_hosts = platform_sees_hosts
             try:
                 yield harness
             finally:

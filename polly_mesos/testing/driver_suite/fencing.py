@@ -25,10 +25,28 @@ class FencingTests:
             harness.controller.fence(harness.identity())
 
     def test_an_operators_word_is_enough_where_nothing_speaks_against_it(self, harness: Harness) -> None:
+        if harness.platform_sees_hosts:
+            return
         volume = harness.create()
         harness.controller.attach(volume.id, harness.identity())
         for _ in range(2):
             harness.new_controller().detach(volume.id, harness.identity(), force=True)
+        assert harness.controller.get(volume.id).attached_to == ()
+
+    def test_an_operators_word_is_not_enough_against_a_platform_that_sees_the_host_run(self, harness: Harness) -> None:
+        if not harness.platform_sees_hosts:
+            return
+        volume = harness.create()
+        with harness.machine() as machine:
+            harness.controller.attach(volume.id, machine.identity)  # and nobody uses it
+            for _ in range(2):
+                with pytest.raises(VolumeInUse):
+                    harness.new_controller().detach(volume.id, machine.identity, force=True)
+            assert harness.controller.get(volume.id).attached_to == (machine.identity.host,)
+            machine.stop()
+            self._fence(harness, machine)
+            for _ in range(2):
+                harness.new_controller().detach(volume.id, machine.identity, force=True)
         assert harness.controller.get(volume.id).attached_to == ()
 
     def test_taking_a_volume_by_force_from_a_host_that_does_not_have_it_leaves_it(self, harness: Harness) -> None:

@@ -63,10 +63,12 @@ class Harness:
     :param machines: starts hosts that can be stopped; processes of this machine where None
     :ivar many: how many volumes are listed together
     :ivar lost_answers: makes the platform lose an answer; None where no network lies between
+    :ivar platform_sees_hosts: whether the platform itself knows that a host runs
     """
 
     many = 12
     lost_answers: LostAnswers | None = None
+    platform_sees_hosts = False
 
     def __init__(
         self, driver: Driver, settings: Mapping[str, Any], size: int, timeout: float, machines: Machines | None = None
