@@ -28,7 +28,8 @@ _platforms: list[FakeCompute] = []
 @pytest.fixture(autouse=True)
 def platform(tmp_path: Path, nothing_left: None, request: pytest.FixtureRequest) -> Iterator[FakeCompute]:
     with FakeCompute(tmp_path / "platform", plug=True) as compute:
-        compute.world.quotas.region["SSD_TOTAL_GB"] = 1000.0
+        compute.world.quotas.region.update(SSD_TOTAL_GB=2000.0, HDB_TOTAL_GB=2000.0)
+        compute.world.page = 40
         compute.guests.machine_type = request.cls.machine_type
         _platforms.append(compute)
         nvme_ioctl.install()
@@ -89,6 +90,7 @@ Suite: Any = driver_suite(
     settings_of,
     size=10 * GIB,
     machines=machines,
+    many=100,
     lost_answers=lost_answers,
     platform_sees_hosts=True,
 )

@@ -77,14 +77,16 @@ class Disks:
         """The disks of one zone or region."""
         place = f"regions/{call.path['region']}" if "region" in call.path else f"zones/{call.path['zone']}"
         self._world.check_place(place)
-        part, token = page_of([one for one in self._all("/disks/") if one[0].startswith(f"{place}/")], call.query)
+        part, token = page_of(
+            [one for one in self._all("/disks/") if one[0].startswith(f"{place}/")], call.query, self._world.page
+        )
         answer: Json = {"kind": "compute#diskList", "id": place, "items": [one for _, one in part]}
         return answer | ({"nextPageToken": token} if token else {})
 
     def aggregated(self, call: Call) -> Json:
         """The disks of all zones and regions; those of a zone that is down are missing, and that is said."""
         here = [one for one in self._all("/disks/") if one[0].split("/")[1] not in self._world.down]
-        part, token = page_of(here, call.query)
+        part, token = page_of(here, call.query, self._world.page)
         scopes: dict[str, Json] = {}
         for partial, disk in part:
             scopes.setdefault("/".join(partial.split("/")[:2]), {"disks": []})["disks"].append(disk)
@@ -158,7 +160,7 @@ class Disks:
 
     def list_snapshots(self, call: Call) -> Json:
         """All snapshots, a page at a time."""
-        part, token = page_of(list(self._all("global/snapshots/")), call.query)
+        part, token = page_of(list(self._all("global/snapshots/")), call.query, self._world.page)
         answer: Json = {"kind": "compute#snapshotList", "id": "snapshots", "items": [one for _, one in part]}
         return answer | ({"nextPageToken": token} if token else {})
 

@@ -30,6 +30,7 @@ class World:
     :param directory: where the disks' images are
     :ivar keys: names of the customer's keys that there are
     :ivar down: zones that do not answer lists
+    :ivar page: how many disks and snapshots a list has at most on one page; Google may give fewer than it is asked for
     """
 
     def __init__(self, project: str, base: str, directory: Path) -> None:
@@ -42,6 +43,7 @@ class World:
         self.quotas = Quotas()
         self.keys: set[str] = set()
         self.down: set[str] = set()
+        self.page = _LARGEST_PAGE
         self._number = 1_000_000_000
 
     def next_number(self) -> str:
@@ -131,10 +133,13 @@ def check_labels(labels: Json) -> None:
             raise invalid_field("resource.labels", value, "Label values are of [a-z0-9_-], at most 63 characters.")
 
 
-def page_of(found: list[tuple[str, Json]], query: Json) -> tuple[list[tuple[str, Json]], str]:
+def page_of(
+    found: list[tuple[str, Json]], query: Json, most: int = _LARGEST_PAGE
+) -> tuple[list[tuple[str, Json]], str]:
     """The part of a list that a request asks for, and the token for the next one.
 
     :param found: places and resources
+    :param most: how many are given at most, however many are asked for
     """
     chosen = parse_filter(query.get("filter", ""))
     size = query.get("maxResults", _LARGEST_PAGE)
@@ -144,7 +149,7 @@ def page_of(found: list[tuple[str, Json]], query: Json) -> tuple[list[tuple[str,
         raise invalid("orderBy is not known here", location="orderBy")
     after = _decode_token(query.get("pageToken", ""), query.get("filter", ""))
     matching = sorted((place, one) for place, one in found if chosen(one) and place > after)
-    part = matching[: size or _LARGEST_PAGE]
+    part = matching[: min(size or most, most)]
     if len(part) == len(matching):
         return part, ""
     token = f"{fingerprint({'filter': query.get('filter', '')})} {part[-1][0]}"
