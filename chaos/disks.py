@@ -8,7 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from drivers.loop.devices import Binding, bindings, is_bound_to
+from drivers.loop_devices import Binding, bindings, is_bound_to
 from polly_mesos.errors import HostError, LocalMesosError
 
 _BALLOON = ".balloon"

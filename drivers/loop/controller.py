@@ -16,9 +16,9 @@ from pathlib import Path
 
 from drivers.base import Capability, Capacity, CreateRequest, PlatformState, PlatformVolume
 from drivers.fencing import Finding, Sight, look_for_host
-from drivers.loop.devices import SYSFS, locked, possible_user
 from drivers.loop.images import allocate, allocated_bytes, data_bytes, make_sparse, reflink, sparse_copy
 from drivers.loop.settings import LoopSettings
+from drivers.loop_devices import SYSFS, locked, possible_user
 from drivers.recorded import RecordedController
 from drivers.records import Record, Records, platform_errors
 from polly_mesos.errors import InvalidRequest, NotSupported, PlatformFull, VolumeInUse

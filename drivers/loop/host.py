@@ -1,15 +1,12 @@
 """The host side: the loop device of an image, found anew from the kernel's tables each time.
 
 Nothing is remembered between calls, so a restarted executor finds what the one before it bound. The image itself is
-locked while a device is looked for or bound, so that two processes never bind it twice. The requests to the kernel are
-those of ``linux/loop.h``.
+locked while a device is looked for or bound, so that two processes never bind it twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -17,24 +14,19 @@ from typing import Any
 
 from drivers.base import HostDriver
 from drivers.hosts import announce, wait_until_held
-from drivers.loop.devices import (
-    SYSFS,
+from drivers.loop_devices import (
+    bind,
     bindings,
     bound_device,
     device_node,
     is_bound_to,
     keep_discarded,
     locked,
-    opened,
-    refused,
+    take_size_of_image,
+    unbind,
 )
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
-
-_LOOP_SET_FD = 0x4C00
-_LOOP_CLR_FD = 0x4C01
-_LOOP_SET_CAPACITY = 0x4C07
-_LOOP_CTL_GET_FREE = 0x4C82
 
 _POLL = 0.01
 _RELEASE_TIMEOUT = 10.0
@@ -80,7 +72,7 @@ class LoopHost(HostDriver):
         announce(self._directory, self._node)
         with locked(image):
             wait_until_held(_holder(image), self._node, deadline)
-            device = bound_device(image) or _bind(image, deadline)
+            device = bound_device(image) or bind(image, deadline)
             keep_discarded(device)
             return device
 
@@ -89,17 +81,7 @@ class LoopHost(HostDriver):
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(FileNotFoundError):
                 stack.enter_context(locked(image))
-            deadline = time.monotonic() + _RELEASE_TIMEOUT
-            while device := bound_device(image):
-                _unbind(device)
-                if not bound_device(image):
-                    return
-                if time.monotonic() >= deadline:
-                    raise HostError(
-                        f"{device} did not let go of {image} in {_RELEASE_TIMEOUT:.0f} seconds",
-                        remedy=f"something holds it open: look with `fuser -v {device}` and in /proc/mounts",
-                    )
-                time.sleep(_POLL)
+            unbind(image, _RELEASE_TIMEOUT)
 
     def held(self) -> Mapping[str, Json]:
         """The loop devices that are bound to images of which this host is the holder."""
@@ -119,8 +101,7 @@ class LoopHost(HostDriver):
 
     def rescan(self, attachment: Json) -> None:
         if device := bound_device(_image(attachment)):
-            with opened(device) as descriptor:
-                fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
+            take_size_of_image(device)
 
 
 def _image(attachment: Json) -> str:
@@ -129,32 +110,3 @@ def _image(attachment: Json) -> str:
 
 def _holder(image: str) -> str:
     return f"{os.path.splitext(image)[0]}.holder"
-
-
-def _bind(image: str, deadline: float) -> str:
-    """Bind the image to a free device; others may take the one that the kernel calls free before we do."""
-    while True:
-        try:
-            with opened("/dev/loop-control", os.O_RDWR) as control:
-                number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-            device = device_node(SYSFS / f"loop{number}")
-            with opened(device, os.O_RDWR) as descriptor, opened(image, os.O_RDWR) as image_descriptor:
-                fcntl.ioctl(descriptor, _LOOP_SET_FD, image_descriptor)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise refused("a loop device", error) from error
-            if time.monotonic() >= deadline:
-                raise DeviceNotFound(
-                    f"no free loop device for {image}: others took each one first", remedy="try again"
-                ) from error
-        else:
-            return device
-
-
-def _unbind(device: str) -> None:
-    try:
-        with opened(device) as descriptor:
-            fcntl.ioctl(descriptor, _LOOP_CLR_FD)
-    except OSError as error:
-        if error.errno not in (errno.ENXIO, errno.ENOENT, errno.EBUSY):
-            raise refused(device, error) from error

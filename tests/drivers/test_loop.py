@@ -14,9 +14,9 @@ import pytest
 from drivers.base import CreateRequest, PlatformState, PlatformVolume, Tags
 from drivers.loop import DRIVER
 from drivers.loop.controller import LoopController
-from drivers.loop.devices import device_node
 from drivers.loop.host import LoopHost
 from drivers.loop.settings import LoopSettings
+from drivers.loop_devices import device_node
 from polly_mesos.errors import (
     AlreadyExists,
     HostError,

@@ -14,9 +14,9 @@ import pytest
 from drivers.base import CreateRequest, PlatformVolume, Tags
 from drivers.loop import DRIVER as LOOP
 from drivers.loop.controller import LoopController
-from drivers.loop.devices import locked
 from drivers.loop.host import LoopHost
 from drivers.loop.settings import LoopSettings
+from drivers.loop_devices import locked
 from polly_mesos.errors import DeviceNotFound, VolumeInUse
 from polly_mesos.executor.host import mounts
 from polly_mesos.model import MB, Filesystem, HostIdentity, Json

@@ -14,20 +14,26 @@ import logging
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from polly_mesos.errors import HostError
+from polly_mesos.errors import DeviceNotFound, HostError
 
 log = logging.getLogger(__name__)
 
 SYSFS = Path("/sys/block")
 
+_LOOP_SET_FD = 0x4C00
+_LOOP_CLR_FD = 0x4C01
 _LOOP_GET_STATUS64 = 0x4C05
+_LOOP_SET_CAPACITY = 0x4C07
+_LOOP_CTL_GET_FREE = 0x4C82
 _STATUS64_SIZE = 232
 _DEVICE_AND_INODE = struct.Struct("=QQ")
 _DELETED = " (deleted)"
+_POLL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,67 @@ def keep_discarded(device: str) -> None:
         (SYSFS / os.path.basename(device) / "queue" / "discard_max_bytes").write_text("0")
     except OSError as error:
         log.warning("%s: blocks that are discarded lose their space in the image: %s", device, error)
+
+
+def bind(image: str, deadline: float) -> str:
+    """Bind the image to a free device; others may take the one that the kernel calls free before we do.
+
+    The caller holds the lock of the image, and has seen that it is not bound yet.
+
+    :param deadline: monotonic time at which to give up
+    :raises DeviceNotFound: others took each free device first
+    :raises HostError: the kernel refused
+    """
+    while True:
+        try:
+            with opened("/dev/loop-control", os.O_RDWR) as control:
+                number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+            device = device_node(SYSFS / f"loop{number}")
+            with opened(device, os.O_RDWR) as descriptor, opened(image, os.O_RDWR) as image_descriptor:
+                fcntl.ioctl(descriptor, _LOOP_SET_FD, image_descriptor)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise refused("a loop device", error) from error
+            if time.monotonic() >= deadline:
+                raise DeviceNotFound(
+                    f"no free loop device for {image}: others took each one first", remedy="try again"
+                ) from error
+        else:
+            return device
+
+
+def unbind(image: str, timeout: float) -> None:
+    """Let no device be bound to the image any more; succeeds where none is.
+
+    :param timeout: seconds for which what still uses a device may keep it
+    :raises HostError: it was kept for longer, or the kernel refused
+    """
+    deadline = time.monotonic() + timeout
+    while device := bound_device(image):
+        _ask_to_let_go(device)
+        if not bound_device(image):
+            return
+        if time.monotonic() >= deadline:
+            raise HostError(
+                f"{device} did not let go of {image} in {timeout:.0f} seconds",
+                remedy=f"something holds it open: look with `fuser -v {device}` and in /proc/mounts",
+            )
+        time.sleep(_POLL)
+
+
+def _ask_to_let_go(device: str) -> None:
+    try:
+        with opened(device) as descriptor:
+            fcntl.ioctl(descriptor, _LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ENOENT, errno.EBUSY):
+            raise refused(device, error) from error
+
+
+def take_size_of_image(device: str) -> None:
+    """Let a device be as large as its image is now."""
+    with opened(device) as descriptor:
+        fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
 
 
 @contextlib.contextmanager
