@@ -248,6 +248,13 @@ class ControllerDriver(ABC):
         :raises VolumeInUse: the platform sees that the host runs and uses the volume, whoever said that it cannot
         """
 
+    def secrets(self, platform_id: str, attachment: Json) -> Json:
+        """What :meth:`HostDriver.locate` needs beside ``attachment``, and no ledger, file or log may hold: passwords.
+
+        Asked before each such call, whatever else is done with the volume then; merged in for that call alone.
+        """
+        return {}
+
     def check(self, profiles: Sequence[Profile]) -> tuple[Check, ...]:
         """Whether the service can do what these profiles need, without changing anything on the platform.
 
@@ -339,6 +346,7 @@ class HostDriver(ABC):
 
         Waits up to ``timeout`` seconds, verifies that it is the right one, and gives the same answer when asked again.
 
+        :param attachment: what ``attach`` returned, with the controller side's ``secrets`` for this call alone
         :raises DeviceNotFound: it did not appear
         """
 

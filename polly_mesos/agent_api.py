@@ -219,6 +219,7 @@ class PublishTarget:
     :param format_state: NEVER: may be formatted if blank; FORMATTING: a format was begun and may be finished;
         FORMATTED: never to be formatted again
     :param reason: why it waits or is refused
+    :param secrets: belongs to the attachment for the one call that connects, and must not be kept or shown
     """
 
     volume: str
@@ -231,6 +232,7 @@ class PublishTarget:
     format_state: FormatState = FormatState.NEVER
     attachment: Json = field(default_factory=dict)
     reason: str = ""
+    secrets: Json = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Holdings:
 
     def __init__(self, volume_root: str) -> None:
         self._directory = records_below(volume_root)
-        # Attachments may hold what only root should know, for example an initiator's secret.
+        # Attachments tell what only root should know, for example the name by which an initiator is let in.
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}

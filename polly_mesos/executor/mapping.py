@@ -103,7 +103,8 @@ class Mapper:
         self._holdings.put(holding)
         left = max(deadline - time.monotonic(), 1.0)
         fault_point("volume.locate.before-call")
-        holding = replace(holding, device=driver.locate(answer.attachment, min(left, _LOCATE_SECONDS)))
+        whole = {**answer.attachment, **answer.secrets}  # for this call alone: the holding's file has no secret
+        holding = replace(holding, device=driver.locate(whole, min(left, _LOCATE_SECONDS)))
         fault_point("volume.locate.after-call")
         self._holdings.put(holding)
         self._tools.publish(

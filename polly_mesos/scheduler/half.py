@@ -39,6 +39,7 @@ from polly_mesos.scheduler.presence import Presence
 from polly_mesos.scheduler.publications import Publications
 from polly_mesos.scheduler.renewal import Renewal
 from polly_mesos.scheduler.roster import Roster
+from polly_mesos.scheduler.secrets import Secrets
 from polly_mesos.scheduler.services import Services
 from polly_mesos.scheduler.tokens import Tokens
 from polly_mesos.scheduler.watch import AgentWatch
@@ -94,7 +95,8 @@ class SchedulerHalf:
             shared=configuration.planner.policy is Policy.SHARED,
             on_volume=self.controller.look_at,
         )
-        self.publications = Publications(self.ledger, self.profiles, self.controller.look_at)
+        self._secrets = Secrets(self.services.secrets, lambda agent: self.board.changed([agent]))
+        self.publications = Publications(self.ledger, self.profiles, self.controller.look_at, self._secrets.of)
         self.artifact = artifact.build(frozenset(service.driver for service in self.services.host_services()))
         presence = Presence(self.ledger, self.roster, patience=configuration.agents.fence_after)
         self.arrivals = Arrivals(
@@ -230,6 +232,7 @@ class SchedulerHalf:
             self._driver.join()
         self.planning.stop()
         self.services.close()
+        self._secrets.close()
         self.controller.stop()
         self.ledger.close()
 

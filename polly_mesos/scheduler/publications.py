@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from polly_mesos.agent_api import Progress, PublishAnswer, PublishRequest, PublishState, PublishTarget
@@ -9,8 +10,10 @@ from polly_mesos.errors import AgentUnreachable, InvalidRequest, PollyError, Unk
 from polly_mesos.faults import fault_point
 from polly_mesos.ledger import Ledger
 from polly_mesos.mesos.resources import volume_path
-from polly_mesos.model import Agent, Profile, Publication, PublicationState, Volume, VolumeKind, VolumeState
+from polly_mesos.model import Agent, Json, Profile, Publication, PublicationState, Volume, VolumeKind, VolumeState
 from polly_mesos.scheduler.disks import Disk, parse_disk
+
+log = logging.getLogger(__name__)
 
 _WAITING = "being attached by the platform"
 
@@ -19,12 +22,20 @@ class Publications:
     """Maps volumes to hosts, as far as the ledger is concerned.
 
     :param on_volume: told the id of each volume for which the volume controller has work
+    :param secrets: gives what the host needs of a publication's attachment and nobody keeps
     """
 
-    def __init__(self, ledger: Ledger, profiles: Mapping[str, Profile], on_volume: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        profiles: Mapping[str, Profile],
+        on_volume: Callable[[str], None],
+        secrets: Callable[[Volume, Publication], Json] = lambda _volume, _publication: {},
+    ) -> None:
         self._ledger = ledger
         self._profiles = profiles
         self._on_volume = on_volume
+        self._secrets = secrets
 
     def answer(self, request: PublishRequest, agent: Agent) -> PublishAnswer:
         """Where each volume of a PUBLISH_RESOURCES event stands; begins what was not begun."""
@@ -61,8 +72,15 @@ class Publications:
         if not on_host or is_unexplained(publication):
             self._on_volume(volume.id)
             return PublishTarget(volume.id, PublishState.WAIT, reason=_WAITING)
+        try:
+            secrets = self._secrets(volume, publication)
+        except PollyError as error:
+            # Nothing is lost by asking again: the volume is attached, and the host has not begun.
+            state = PublishState.WAIT if error.retryable else PublishState.REFUSED
+            log.warning("volume %s: its host cannot be told how to connect: %s", volume.id, error)
+            return PublishTarget(volume.id, state, reason=f"the platform does not tell how to connect: {error}")
         fault_point("publication.answer.before-send")
-        return self._ready(disk, volume, publication)
+        return self._ready(disk, volume, publication, secrets)
 
     def _find(self, disk: Disk, agent: Agent) -> Volume | None:
         if not disk.volume_id:
@@ -87,7 +105,7 @@ class Publications:
         fault_point("publication.begin.after-ledger")
         return publication
 
-    def _ready(self, disk: Disk, volume: Volume, publication: Publication) -> PublishTarget:
+    def _ready(self, disk: Disk, volume: Volume, publication: Publication, secrets: Json) -> PublishTarget:
         return PublishTarget(
             volume=volume.id,
             state=PublishState.READY,
@@ -98,6 +116,7 @@ class Publications:
             mount_options=disk.profile.mount_options,
             format_state=volume.format_state,
             attachment=publication.attachment,
+            secrets=secrets,
         )
 
     def progress(self, volume_id: str, step: str, progress: Progress, agent: Agent) -> None:

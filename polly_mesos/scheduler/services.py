@@ -10,7 +10,7 @@ from drivers.base import Capability, ControllerDriver, load_class
 from polly_mesos.agent_api import HostService
 from polly_mesos.config import Configuration, Fencing
 from polly_mesos.errors import PollyError
-from polly_mesos.model import Filesystem, HostIdentity, Pool, Profile
+from polly_mesos.model import Filesystem, HostIdentity, Json, Pool, Profile, Volume
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class Services:
         except PollyError as error:
             log.warning("service %s: host %s counts as what it says that it is: %s", service, host.host, error)
             return host
+
+    def secrets(self, volume: Volume, attachment: Json) -> Json:
+        """What the volume's platform tells of an attachment for one call of its host."""
+        return self._controllers[volume.service].secrets(volume.platform_id, attachment)
 
     def close(self) -> None:
         """Let no call wait for its platform any more."""
