@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def keep_discarded(device: str) -> None:
 def bind(image: str, deadline: float) -> str:
     """Bind the image to a free device; others may take the one that the kernel calls free before we do.
 
-    The caller holds the lock of the image, and has seen that it is not bound yet.
+    The caller holds off all others who would bind the image, and has seen that it is not bound yet.
 
     :param deadline: monotonic time at which to give up
     :raises DeviceNotFound: others took each free device first
@@ -165,16 +165,17 @@ def bind(image: str, deadline: float) -> str:
             return device
 
 
-def unbind(image: str, timeout: float) -> None:
+def unbind(image: str, timeout: float, bound: Callable[[str], str | None] = bound_device) -> None:
     """Let no device be bound to the image any more; succeeds where none is.
 
     :param timeout: seconds for which what still uses a device may keep it
+    :param bound: gives the device of an image; another than the usual one knows which of several are meant
     :raises HostError: it was kept for longer, or the kernel refused
     """
     deadline = time.monotonic() + timeout
-    while device := bound_device(image):
+    while device := bound(image):
         _ask_to_let_go(device)
-        if not bound_device(image):
+        if not bound(image):
             return
         if time.monotonic() >= deadline:
             raise HostError(

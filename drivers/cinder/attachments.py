@@ -6,15 +6,26 @@ host an attachment is for is noted with it as its mount point, which Cinder show
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from drivers.base import Fence
+from drivers.cinder import GIB
 from drivers.cinder.calls import Calls
+from drivers.cinder.connections import VALUES, WITHHELD, kept, withheld
 from drivers.cinder.metadata import HOST, coded, value_of
 from drivers.cinder.settings import CinderSettings
 from drivers.cinder.shown import HOST_DEVICE, hosts_of, member
 from drivers.waiting import Waiter
-from polly_mesos.errors import Conflict, InvalidRequest, NotFound, VolumeInUse, WrongState
+from polly_mesos.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    UnknownVolume,
+    VolumeInUse,
+    WrongState,
+)
 from polly_mesos.model import HostIdentity, Json
 
 
@@ -31,6 +42,11 @@ class HostAttachments:
         completed does not tell by itself for whom it was.
         """
         shown = self._find(volume)
+        if shown.get("encrypted"):
+            raise NotSupported(
+                f"volume {volume} is encrypted by the host that has it, and only Nova has its key",
+                remedy="let profiles of this service name a type that its back end encrypts, or none that encrypts",
+            )
         others = [held for held in hosts_of(shown) if held != host.host]
         if others:
             raise VolumeInUse(f"volume {volume} is attached to {', '.join(others)}", remedy="detach it there first")
@@ -49,7 +65,25 @@ class HostAttachments:
                 raise VolumeInUse(error.message, remedy="it is tried again") from error
             known = [member(answer, "attachment", doing, change=True)]
         attachment = self._complete(known[0], host, doing)
-        return {"volume": volume, "connection": _without_secrets(attachment.get("connection_info") or {})}
+        connection = attachment.get("connection_info") or {}
+        return {
+            "volume": volume,
+            "attachment": str(attachment["id"]),
+            "size": int(shown["size"]) * GIB,
+            "connection": kept(connection),
+            WITHHELD: sorted(withheld(connection)),
+        }
+
+    def secrets(self, volume: str, attachment: Json) -> Json:
+        """See :meth:`drivers.base.ControllerDriver.secrets`. Cinder is asked only where something was withheld."""
+        if not attachment.get(WITHHELD):
+            return {}
+        doing = f"looking at the attachment of volume {volume}"
+        try:
+            answer = self._calls.volumes("GET", f"/attachments/{attachment['attachment']}", doing)
+        except NotFound as error:
+            raise UnknownVolume(f"{doing}: Cinder has it no more", remedy="detach the volume by hand") from error
+        return {VALUES: withheld(member(answer, "attachment", doing).get("connection_info") or {})}
 
     def detach(self, shown: Json, host: HostIdentity, *, force: bool) -> None:
         """See :meth:`drivers.base.ControllerDriver.detach`. Cinder takes the way away from the connector."""
@@ -66,7 +100,7 @@ class HostAttachments:
 
     def fence(self, host: HostIdentity) -> Fence:
         """Cinder does not watch over hosts."""
-        return Fence(False, f"Cinder does not know whether {host.host} runs")
+        raise NotSupported(f"Cinder does not know whether {host.host} runs")
 
     def before_expanding(self, shown: Json) -> None:
         """The host side looks by itself."""
@@ -94,9 +128,5 @@ class HostAttachments:
 
 
 def _connector(host: HostIdentity) -> Json:
-    return {"host": host.host, "mountpoint": f"{HOST_DEVICE}{host.host}", "multipath": False, **host.details}
-
-
-def _without_secrets(connection: Json) -> Json:
-    """The connection as hosts get it and the ledger keeps it; passwords of CHAP are not among it."""
-    return {name: value for name, value in sorted(connection.items()) if "auth" not in name and "password" not in name}
+    told = json.loads(host.details.get("connector") or "{}")
+    return {**told, "host": host.host, "mountpoint": f"{HOST_DEVICE}{host.host}"}

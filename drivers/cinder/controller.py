@@ -55,6 +55,8 @@ class CinderController(Copies):
         self._waiter = Waiter()
         kind = InstanceAttachments if settings.attach_by == NOVA else HostAttachments
         self._attachments = kind(self._calls, self._waiter, settings, self._our)
+        if settings.attach_by != NOVA:
+            self.capabilities = self.capabilities - {Capability.FENCE}
 
     def capacity(self, zone: str, platform_type: str) -> Capacity:
         return measure(self._calls, zone or self._settings.availability_zone, platform_type)
@@ -90,6 +92,9 @@ class CinderController(Copies):
 
     def attach(self, platform_id: str, host: HostIdentity) -> Json:
         return self._attachments.attach(platform_id, host)
+
+    def secrets(self, platform_id: str, attachment: Json) -> Json:
+        return self._attachments.secrets(platform_id, attachment)
 
     def detach(self, platform_id: str, host: HostIdentity, *, force: bool = False) -> None:
         try:

@@ -1,10 +1,12 @@
-"""The host side: who the instance is, and which of its disks is a volume. Standard library only: it travels."""
+"""The host side: who the instance is, and which of its disks is a volume. Standard library only: it travels.
+
+Agents that are no instances have another way: :mod:`drivers.cinder.reaching`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 from drivers.base import HostDriver
 from drivers.block import BlockDevice, BlockDevices, flush
+from drivers.cinder.reaching import ReachingHost, volume_of
 from drivers.metadata import fetch, fill
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
@@ -30,7 +33,7 @@ class CinderHost(HostDriver):
 
     def __init__(self, settings: Mapping[str, Any], node: str) -> None:
         self._node = node
-        self._by_nova = settings.get("attach_by", "nova") == "nova"
+        self._reaching = ReachingHost(settings, node) if settings.get("attach_by", "nova") == "cinder" else None
         self._endpoint = fill(str(settings.get("metadata_endpoint", "http://169.254.169.254")), node)
         self._root = fill(str(settings.get("host_root", "/")), node)
         self._config_drive = fill(str(settings.get("config_drive", "")), node)
@@ -41,8 +44,8 @@ class CinderHost(HostDriver):
 
         :raises HostError: none of them tells
         """
-        if not self._by_nova:
-            return HostIdentity(self._node.rpartition(":")[0] or socket.gethostname(), details=self._connector())
+        if self._reaching:
+            return self._reaching.identify()
         told = []
         for source in (self._from_service, self._from_config_drive, self._from_dmi):
             try:
@@ -55,7 +58,9 @@ class CinderHost(HostDriver):
         )
 
     def locate(self, attachment: Json, timeout: float) -> str:
-        volume = _volume_of(attachment)
+        if self._reaching:
+            return self._reaching.locate(attachment, timeout)
+        volume = volume_of(attachment)
         deadline = time.monotonic() + timeout
         while not (found := self._devices.with_serial(lambda serial: is_serial_of(serial, volume))):
             if time.monotonic() >= deadline:
@@ -67,18 +72,28 @@ class CinderHost(HostDriver):
         return _only(found, volume).path
 
     def release(self, attachment: Json) -> None:
-        volume = _volume_of(attachment)
+        if self._reaching:
+            self._reaching.release(attachment)
+            return
+        volume = volume_of(attachment)
         for device in self._devices.with_serial(lambda serial: is_serial_of(serial, volume)):
             flush(device.path)
 
     def held(self) -> Mapping[str, Json]:
         """Disks whose serial is a whole volume id; virtio shows too little of it to name the volume."""
+        if self._reaching:
+            return self._reaching.held()
         found: dict[str, Json] = {}
         for device in self._devices.with_serial(lambda serial: bool(_IDENTIFIER.search(serial))):
             for serial in device.serials:
                 if match := _IDENTIFIER.search(serial):
                     found[device.path] = {"volume": match.group()}
         return found
+
+    def rescan(self, attachment: Json) -> None:
+        """Instances see it by themselves: Nova tells their guests."""
+        if self._reaching:
+            self._reaching.rescan(attachment)
 
     def _from_service(self) -> HostIdentity:
         return _identity(json.loads(fetch(f"{self._endpoint}/{_DOCUMENT}")))
@@ -91,28 +106,10 @@ class CinderHost(HostDriver):
     def _from_dmi(self) -> HostIdentity:
         return HostIdentity(_first_line(Path(self._root) / path for path in _DMI).lower())
 
-    def _connector(self) -> dict[str, str]:
-        """What os-brick calls the connector: with what this host reaches storage."""
-        found = {}
-        names = Path(self._root) / "etc/iscsi/initiatorname.iscsi"
-        if names.exists() and (name := re.search(r"(?m)^InitiatorName=(\S+)", names.read_text())):
-            found["initiator"] = name.group(1)
-        nqn = Path(self._root) / "etc/nvme/hostnqn"
-        if nqn.exists():
-            found["nqn"] = nqn.read_text().strip()
-        return found
-
 
 def is_serial_of(serial: str, volume: str) -> bool:
     """Whether a disk with this serial is the volume: the whole id, or as much of it as virtio shows, and no less."""
     return serial in (volume, volume[:_VIRTIO_SERIAL]) or bool(re.search(rf"(^|[ _-]){re.escape(volume)}$", serial))
-
-
-def _volume_of(attachment: Json) -> str:
-    volume = str(attachment["volume"])
-    if not _IDENTIFIER.fullmatch(volume):
-        raise HostError(f"{volume!r} is no id of a volume of Cinder's", remedy="this is a defect of Polly's")
-    return volume
 
 
 def _only(found: list[BlockDevice], volume: str) -> BlockDevice:

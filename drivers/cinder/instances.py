@@ -71,6 +71,10 @@ class InstanceAttachments:
             first=0.1,
         )
 
+    def secrets(self, volume: str, attachment: Json) -> Json:
+        """Instances need none: Nova connects."""
+        return {}
+
     def fence(self, host: HostIdentity) -> Fence:
         """Stopped with its power off and nothing under way; or deleted by its hypervisor. All else may write."""
         if not is_identifier(host.host):

@@ -53,6 +53,9 @@ class CinderSettings(DriverSettings):
     :param metadata_endpoint: address of the metadata service as hosts see it
     :param host_root: where hosts see their /sys and /dev
     :param config_drive: where hosts see a mounted config drive; empty where there is none
+    :param os_brick_python: path of the Python on hosts that has os-brick; of no use where Nova attaches
+    :param host_directory: where hosts mount Cinder's shares and keep their records, for root alone; with ``{node}`` in
+        it where several agents run on one machine
     """
 
     auth_url: str = ""
@@ -91,11 +94,16 @@ class CinderSettings(DriverSettings):
     metadata_endpoint: str = "http://169.254.169.254"
     host_root: str = "/"
     config_drive: str = ""
+    os_brick_python: str = "/usr/bin/python3"
+    host_directory: str = "/var/lib/polly/cinder"
 
     def __post_init__(self) -> None:
         self._check_login()
         if self.attach_by not in (NOVA, CINDER):
             raise _wrong("attach_by", self.attach_by, "is neither nova nor cinder", "write attach_by: nova")
+        for name in ("os_brick_python", "host_directory"):
+            if not getattr(self, name).startswith("/"):
+                raise _wrong(name, getattr(self, name), "is no absolute path", "write the whole path on the hosts")
         for name in ("attach_timeout", "delete_timeout", "expand_timeout", "request_timeout", "calls_per_second"):
             if getattr(self, name) <= 0:
                 raise _wrong(name, getattr(self, name), "must be more than 0", "leave it out for the usual value")
@@ -143,6 +151,13 @@ class CinderSettings(DriverSettings):
                 remedy="let the operator of the cloud make a volume type with QoS specs, and name it as type",
                 field="iops",
                 value=profile.iops,
+            )
+        if profile.encryption and self.attach_by == CINDER:
+            raise ConfigurationError(
+                "what Cinder encrypts can only be read through Nova, which has the keys",
+                remedy="leave encryption out and let the back end encrypt; or write attach_by: nova",
+                field="encryption",
+                value=True,
             )
         for name, text in profile.tags.items():
             if len(text) > _LONGEST_METADATA or not 0 < len(name) <= _LONGEST_METADATA or name.startswith("polly:"):

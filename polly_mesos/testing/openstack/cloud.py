@@ -22,6 +22,7 @@ import openstack
 from polly_mesos.errors import LocalMesosError
 from polly_mesos.mesos.local.ports import free_ports
 from polly_mesos.mesos.local.progress import Progress, Step, ignore
+from polly_mesos.testing.openstack.bare_hosts import BareHosts
 from polly_mesos.testing.openstack.broker import Broker
 from polly_mesos.testing.openstack.configuration import BACKEND, Places, write_cinder, write_keystone
 from polly_mesos.testing.openstack.environment import check_possible, ensure_environment, search_path
@@ -130,6 +131,8 @@ class OpenStack:
         self._start_keystone(keystone_port)
         self.instances = Instances(directory / "hosts", places.share)
         self._stack.callback(self.instances.close)
+        self.bare_hosts = BareHosts(directory / "bare-hosts", places.share, places.python)
+        self._stack.callback(self.bare_hosts.close)
         self.nova = Nova(self.identity_url, cinder_url, self.password, self.instances)
         self._stack.callback(self.nova.close)
         self.metadata = MetadataService(self.nova)

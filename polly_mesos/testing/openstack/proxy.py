@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 
@@ -41,6 +42,7 @@ class Proxy:
     """Passes on what it is asked, to one server.
 
     :ivar calls: method and path pattern (``POST /v3/{project}/volumes``) -> how often it was asked
+    :ivar connection: what every attachment's way to its volume has besides, as that of another back end would
     """
 
     def __init__(self, target: str) -> None:
@@ -48,6 +50,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
+        self.connection: dict[str, Any] = {}
         self._server = Server(self._answer, "cinder-proxy")
         self.url = self._server.url
 
@@ -66,6 +69,7 @@ class Proxy:
         with self._lock:
             self._faults.clear()
             self.calls.clear()
+            self.connection = {}
 
     def _answer(self, request: Request) -> Answer:
         pattern = _pattern(request.path)
@@ -110,8 +114,19 @@ class Proxy:
         headers = {name: value for name, value in request.headers.items() if name not in _HOP | {"accept-encoding"}}
         got = self._client.request(request.method, request.target, headers=headers, content=request.body)
         return Answer(
-            got.status_code, got.content, {name: value for name, value in got.headers.items() if name not in _HOP}
+            got.status_code,
+            self._with_connection(got),
+            {name: value for name, value in got.headers.items() if name not in _HOP},
         )
+
+    def _with_connection(self, got: httpx.Response) -> bytes:
+        if not self.connection or "/attachments" not in got.request.url.path or not got.is_success:
+            return got.content
+        body = got.json()
+        for attachment in body.get("attachments", [body.get("attachment")]):
+            if attachment and attachment.get("connection_info"):
+                attachment["connection_info"].update(self.connection)
+        return json.dumps(body).encode()
 
 
 def _pattern(path: str) -> str:
