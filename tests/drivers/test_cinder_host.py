@@ -65,14 +65,6 @@ class TestIdentity:
             CinderHost({"metadata_endpoint": NOBODY, "host_root": str(tmp_path)}, NODE).identify()
         assert "config drive" in caught.value.remedy
 
-    def test_without_nova_the_host_tells_its_connector(self, tmp_path: Path) -> None:
-        names = tmp_path / "etc/iscsi/initiatorname.iscsi"
-        names.parent.mkdir(parents=True)
-        names.write_text("## generated\nInitiatorName=iqn.2026-11.org.example:host\n")
-        identity = CinderHost({"attach_by": "cinder", "host_root": str(tmp_path)}, NODE).identify()
-        assert identity.host == "192.0.2.1"
-        assert identity.details["initiator"] == "iqn.2026-11.org.example:host"
-
 
 class TestSerials:
     """A disk is taken only if its serial is the volume's."""
@@ -143,6 +135,8 @@ class TestSettings:
             ({"password": ""}, "password"),
             ({"attach_by": "magic"}, "attach_by"),
             ({"attach_timeout": 0.0}, "attach_timeout"),
+            ({"os_brick_python": "python3"}, "os_brick_python"),
+            ({"host_directory": "state"}, "host_directory"),
             ({"auth_type": "v2"}, "auth_type"),
         ],
     )
@@ -159,6 +153,13 @@ class TestSettings:
         with pytest.raises(ConfigurationError) as caught:
             CinderSettings(**LOGIN).check_profile(Profile("gold", "cloud", **wrong))
         assert caught.value.field == field
+
+    def test_what_only_nova_can_read_is_refused_where_cinder_attaches(self) -> None:
+        profile = Profile("gold", "cloud", encryption=True)
+        CinderSettings(**LOGIN).check_profile(profile)
+        with pytest.raises(ConfigurationError) as caught:
+            CinderSettings(**LOGIN, attach_by="cinder").check_profile(profile)
+        assert caught.value.field == "encryption"
 
     def test_insecure_and_a_bundle_count_each_on_its_own(self) -> None:
         from drivers.cinder.login import _network

@@ -48,11 +48,14 @@ class BareHosts:
             **changes,
         }
 
+    def bound(self) -> list[Path]:
+        """The loop devices that hosts have bound to volumes, by their directories in /sys/block."""
+        return [binding.entry for binding in bindings() if Path(binding.file).is_relative_to(self.root)]
+
     def close(self) -> None:
         """Take the share away from all hosts, and from what a test that failed left bound."""
-        for binding in bindings():
-            if Path(binding.file).is_relative_to(self.root):
-                self._run("losetup", "--detach", f"/dev/{binding.entry.name}")
+        for entry in self.bound():
+            self._run("losetup", "--detach", f"/dev/{entry.name}")
         while self._mounted:
             self._run("umount", str(self._mounted.pop()))
 

@@ -120,7 +120,7 @@ class Proxy:
         )
 
     def _with_connection(self, got: httpx.Response) -> bytes:
-        if not self.connection or "/attachments" not in got.request.url.path or not got.is_success:
+        if not self.connection or "/attachments" not in got.request.url.path or got.status_code != 200:
             return got.content
         body = got.json()
         for attachment in body.get("attachments", [body.get("attachment")]):
