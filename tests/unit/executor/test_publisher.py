@@ -35,6 +35,19 @@ def test_a_new_volume_is_formatted_under_a_journaled_intent_and_mounted(mappings
     assert (published.generation, published.device, published.target) == (1, "/dev/6f1d2c1e", place)
 
 
+def test_a_secret_reaches_the_driver_once_and_is_in_no_record(mappings: Mappings) -> None:
+    resource = path_volume(mappings.root)
+    attachment = {"device": "/dev/6f1d2c1e"}
+    mappings.ready(resource, attachment=attachment, secrets={"password": "only-once"})
+    assert mappings.publisher.publish([resource])
+    assert mappings.driver.located == [{**attachment, "password": "only-once"}]
+    (holding,) = mappings.holdings.all()
+    assert holding.attachment == attachment
+    kept = [path.read_text() for path in Path(mappings.root).rglob("*.json")]
+    assert kept
+    assert not any("only-once" in text for text in kept)
+
+
 def test_a_mount_disk_is_published_below_its_id(mappings: Mappings) -> None:
     resource = mount_volume(mappings.root, VOLUME)
     mappings.ready(resource)
