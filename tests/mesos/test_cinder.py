@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,16 +28,12 @@ pytestmark = [
 SIZE = 1024.0
 
 
-def test_a_task_finds_its_data_again_on_a_volume_of_cinder(
-    cluster_factory: Callable[..., LocalCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    require_root()
+def goes_the_whole_way(cluster: LocalCluster, directory: Path, service: dict[str, Any]) -> None:
+    """A volume is offered, reserved, created, published, used by two tasks after each other, and destroyed."""
     volumes = cloud().connect(USER, PROJECT).block_storage
-    cluster = cluster_factory(agents=1)
-    monkeypatch.setenv("CINDER_PASSWORD", cloud().password)
-    service = {"driver": "cinder", **cloud().login(password="${CINDER_PASSWORD}"), "capacity": "8GiB"}
+    service = {"driver": "cinder", "capacity": "8GiB", **service}
     profile = {"service": "cloud", "minimum_size": "1GiB"}
-    with Polly(cluster, tmp_path, services={"cloud": service}, profiles={"gold": profile}) as polly:
+    with Polly(cluster, directory, services={"cloud": service}, profiles={"gold": profile}) as polly:
         polly.connected(1)
         with Framework(cluster.master) as framework:
             offer, disk = disks(framework, type="PATH", profile="gold")
@@ -63,4 +60,13 @@ def test_a_task_finds_its_data_again_on_a_volume_of_cinder(
             plain = {**volume, "disk": {"source": volume["disk"]["source"]}}
             framework.accept(offer, destroy(volume), unreserve(plain))
             wait_until(lambda: ours.id not in [one.id for one in volumes.volumes()])
+
+
+def test_a_task_finds_its_data_again_on_a_volume_of_cinder(
+    cluster_factory: Callable[..., LocalCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_root()
+    cluster = cluster_factory(agents=1)
+    monkeypatch.setenv("CINDER_PASSWORD", cloud().password)
+    goes_the_whole_way(cluster, tmp_path, cloud().login(password="${CINDER_PASSWORD}"))
     assert loop_devices_below(cloud().instances.root) == []
