@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections import Counter
@@ -45,6 +46,28 @@ def measured(operation: Callable[[], object]) -> Counter[str]:
     return counted
 
 
+def on_a_host_of_its_own(volume: str) -> dict[str, Counter[str]]:
+    """The operations that are others where the agents are no instances; on a way that has a password."""
+    driver = CinderController(CinderSettings(**cloud().login(attach_by="cinder")), "calls")
+    driver.list()
+    host = HostIdentity("192.0.2.31", details={"connector": json.dumps({"ip": "192.0.2.31"})})
+    seen = {}
+    made = []
+
+    def with_password(operation: Callable[[], object]) -> Counter[str]:
+        def prepared() -> object:
+            cloud().proxy.connection = {"auth_password": "chap-and-secret"}
+            return operation()
+
+        return measured(prepared)
+
+    seen["attach to a host"] = with_password(lambda: made.append(driver.attach(volume, host)))
+    seen["attach to a host again"] = with_password(lambda: driver.attach(volume, host))
+    seen["tell a host its password"] = with_password(lambda: driver.secrets(volume, made[0]))
+    seen["detach from a host"] = measured(lambda: driver.detach(volume, host))
+    return seen
+
+
 def test_each_operation_makes_the_calls_that_the_documentation_names() -> None:
     driver = CinderController(CinderSettings(**cloud().login()), "calls")
     tags = Tags("calls", "volume", "gold")
@@ -77,6 +100,7 @@ def test_each_operation_makes_the_calls_that_the_documentation_names() -> None:
     for copy in made[1:]:
         driver.delete(available(copy, driver).id)
     seen["delete snapshot"] = measured(lambda: driver.delete_snapshot(snapshots[0].id))
+    seen |= on_a_host_of_its_own(volume)
     seen["delete"] = measured(lambda: driver.delete(volume))
 
     table = documented()
