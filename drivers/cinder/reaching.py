@@ -50,11 +50,7 @@ class ReachingHost(HostDriver):
 
     def locate(self, attachment: Json, timeout: float) -> str:
         known = {name: value for name, value in attachment.items() if name != VALUES}
-        connection, secret = _connection(known), dict(attachment.get(VALUES) or {})
-        if missing := sorted(set(known.get(WITHHELD) or ()) - set(secret)):
-            raise HostError(
-                f"Cinder did not tell {', '.join(missing)} again", remedy="detach the volume, and attach it again"
-            )
+        connection = _connection(known)
         deadline = time.monotonic() + timeout
         volume = volume_of(known)
         with self._records.alone(volume):
@@ -63,6 +59,11 @@ class ReachingHost(HostDriver):
                 self._let_go(earlier)  # of an attachment that is over, nothing is as it was
                 earlier = None
             begun = replace(earlier or HostRecord(self._node, known), node=self._node, attachment=known)
+            if begun.path and (begun.image or begun.serials) and self._is_same(begun):
+                # It may be in use: os-brick takes away what it cannot connect again.
+                self._records.put(begun)
+                return begun.path
+            secret = _secret(known, attachment)
             self._records.put(begun)
             try:
                 device = self._brick.connect(connection, secret, timeout)
@@ -116,6 +117,11 @@ class ReachingHost(HostDriver):
         elif self._is_same(record):
             flush(record.path)
         self._brick.disconnect(record.attachment["connection"], record.device)
+        if record.serials and self._is_same(record):
+            raise HostError(
+                f"os-brick has disconnected volume {record.volume}, and {record.path} is still there",
+                remedy="see whether `iscsiadm -m session` and `nvme list` work here; it is tried again",
+            )
         self._records.drop(record.volume)
 
     def _let_go_without_record(self, volume: str, connection: Json) -> None:
@@ -123,14 +129,14 @@ class ReachingHost(HostDriver):
         for image in image_files.bound_below(self._brick.mounts).values():
             if volume in os.path.basename(image):
                 image_files.let_go(image)
-        if connection and "export" not in connection:
+        if connection and not connection.get("export"):
             self._brick.disconnect(connection, {})
 
     def _located(self, record: HostRecord, deadline: float) -> HostRecord:
         """The record with a block device that was verified."""
         path, connection = str(record.device["path"]), record.attachment["connection"]
         size = int(record.attachment.get("size") or 0)
-        if "export" in connection:
+        if connection.get("export"):
             image_files.wait_for(path, deadline)
             image_files.check(path, connection, self._brick.mounts, size)
             image = os.path.realpath(path)
@@ -195,6 +201,16 @@ def _connection(attachment: Json) -> Json:
             remedy="use a type that its back end encrypts, or none",
         )
     return connection
+
+
+def _secret(known: Json, attachment: Json) -> Json:
+    """What of the connection came for this call alone; all of it must have come."""
+    secret = dict(attachment.get(VALUES) or {})
+    if missing := sorted(set(known.get(WITHHELD) or ()) - set(secret)):
+        raise HostError(
+            f"Cinder did not tell {', '.join(missing)} again", remedy="detach the volume, and attach it anew"
+        )
+    return secret
 
 
 def _address(name: str) -> str:

@@ -54,7 +54,14 @@ class Host:
         image = self.root / f"{name}.image"
         image.write_bytes(b"\0" * size)
         self.tree.plug(name, image, files)
-        self.answer({"type": "block", "path": f"/dev/{name}"})
+        entry, away = self.root / "tree/sys/block" / name, self.root / f"{name}.away"
+        answer = json.dumps({"answer": {"type": "block", "path": f"/dev/{name}"}})
+        self.script(f"""case "$(tail -n 1 {self.asked})" in
+*'"disconnect"'*) mv {entry} {away};;
+*'"connect"'*) [ -d {away} ] && mv {away} {entry};;
+esac
+echo '{answer}'
+""")
         return str(self.root / "tree/dev" / name)
 
     def requests(self) -> list[dict[str, Any]]:
@@ -89,8 +96,23 @@ class TestDisks:
         assert host.driver.held() == {place: one}
         host.driver.release(one)
         assert host.driver.held() == {}
-        assert [asked["do"] for asked in host.requests()] == ["connect"] * 3 + ["disconnect"]
+        assert [asked["do"] for asked in host.requests()] == ["connect", "disconnect"]
         assert host.requests()[-1]["device"] == {"type": "block", "path": "/dev/sda"}
+
+    def test_a_disk_without_a_serial_is_asked_for_again(self, host: Host) -> None:
+        place, one = host.plug("rbd0", {}), attachment(driver_volume_type="rbd")
+        assert {host.driver.locate(one, 1.0) for _ in range(2)} == {place}
+        assert [asked["do"] for asked in host.requests()] == ["connect"] * 2
+
+    def test_a_disk_that_has_another_name_after_a_restart_is_found_by_its_serial(self, host: Host) -> None:
+        one = attachment()
+        host.plug("sda", {"device/wwid": "naa.6001"})
+        host.driver.locate(one, 1.0)
+        host.tree.unplug("sda")
+        host.plug("sda", {"device/wwid": "naa.6002"})
+        place = host.plug("sdb", {"device/wwid": "naa.6001"})
+        assert host.driver.locate(one, 1.0) == place
+        assert host.driver.held() == {place: one}
 
     def test_a_disk_that_is_too_small_is_another_one(self, host: Host) -> None:
         host.plug("sda", {}, size=SIZE // 2)

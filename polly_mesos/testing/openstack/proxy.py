@@ -42,7 +42,8 @@ class Proxy:
     """Passes on what it is asked, to one server.
 
     :ivar calls: method and path pattern (``POST /v3/{project}/volumes``) -> how often it was asked
-    :ivar connection: what every attachment's way to its volume has besides, as that of another back end would
+    :ivar connection: what every attachment's way to its volume has besides, as that of another back end would; None
+        takes away what it has
     """
 
     def __init__(self, target: str) -> None:
@@ -125,7 +126,8 @@ class Proxy:
         body = got.json()
         for attachment in body.get("attachments", [body.get("attachment")]):
             if attachment and attachment.get("connection_info"):
-                attachment["connection_info"].update(self.connection)
+                changed = {**attachment["connection_info"], **self.connection}
+                attachment["connection_info"] = {name: value for name, value in changed.items() if value is not None}
         return json.dumps(body).encode()
 
 
