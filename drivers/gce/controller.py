@@ -21,7 +21,7 @@ from drivers.base import (
     PlatformVolume,
     Tags,
 )
-from drivers.gce.api import Api, request_id
+from drivers.gce.api import Api, after_change, request_id
 from drivers.gce.attaching import Attacher
 from drivers.gce.checks import check_service
 from drivers.gce.errors import Missing
@@ -147,7 +147,8 @@ class GceController(ControllerDriver):
             self._api.wait(operation, what)
         except AlreadyExists:
             pass
-        found = self._snapshot(name)
+        with after_change():
+            found = self._snapshot(name)
         if found is None or found.volume != volume.id:
             raise AlreadyExists(f"snapshot {name} is there, and it is not of {where} or not this cluster's")
         return found
@@ -210,7 +211,8 @@ class GceController(ControllerDriver):
         arguments = {name: body(size_gb=-(-size // GIB)), **where.place}
         request = kind(project=self._api.project, disk=where.name, request_id=str(uuid.uuid4()), **arguments)
         self._api.change(where.client, "resize_unary", request, f"growing disk {where}")
-        return self.get(platform_id)
+        with after_change():
+            return self.get(platform_id)
 
     def check(self, profiles: Sequence[Profile]) -> tuple[Check, ...]:
         """Credentials, permissions, zones, types and quotas; nothing is changed."""

@@ -12,7 +12,7 @@ from typing import Any
 from google.cloud import compute_v1
 
 from drivers.base import CreateRequest, PlatformState, PlatformVolume
-from drivers.gce.api import Api, request_id
+from drivers.gce.api import Api, after_change, request_id
 from drivers.gce.errors import Missing, of_operation
 from drivers.gce.naming import DiskId, describe, labels_for, name_for, read_asked
 from drivers.gce.reading import is_done, type_of, volume_of, zone_of
@@ -41,15 +41,19 @@ class Maker:
             operation = self._insert(where, wanted, request_id("insert", str(where), repr(wanted)), what)
             if not is_done(operation):
                 return self._promised(request, where, wanted)
-            if of_operation(operation, what) is None and (found := self._find(where)) is not None:
-                return self._same(found, request, wanted)
+            if of_operation(operation, what) is None:
+                with after_change():
+                    found = self._find(where)
+                if found is not None:
+                    return self._same(found, request, wanted)
             # An earlier attempt has failed, or its disk was deleted. The name still lets only one be made.
             self._api.wait(self._insert(where, wanted, str(uuid.uuid4()), what), what)
         except AlreadyExists:
             pass
         except Missing as error:
             raise NotSupported(str(error), remedy="see whether project, zone and key_file are right") from error
-        found = self._find(where)
+        with after_change():
+            found = self._find(where)
         if found is None:
             raise PlatformUnavailable(f"{what}: it is neither there nor not there", outcome_unknown=True)
         return self._same(found, request, wanted)

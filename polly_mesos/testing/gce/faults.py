@@ -12,7 +12,10 @@ CHANGE = "change"
 
 
 class Kind(enum.Enum):
-    """LOST: carried out, and no answer comes. NEVER: the connection ends before anything happens."""
+    """LOST: carried out, and no answer comes. NEVER: the connection ends before anything happens.
+
+    HELD: carried out, and the answer waits until :attr:`Faults.released` is set.
+    """
 
     LOST = "lost"
     NEVER = "never"
@@ -21,6 +24,7 @@ class Kind(enum.Enum):
     HTML_AFTER = "html after"
     THROTTLED = "throttled"
     SLOW = "slow"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,28 @@ class Fault:
 
 
 class Faults:
-    """Faults that wait for requests, by method, and the count of all requests."""
+    """Faults that wait for requests, by method, and the count of all requests.
+
+    :ivar held: the requests whose answers wait
+    :ivar released: set when they need to wait no longer
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.calls: Counter[str] = Counter()
+        self.held = threading.Semaphore(0)
+        self.released = threading.Event()
 
     def inject(self, method: str, kind: Kind, times: int = 1, seconds: float = 0.0) -> None:
         """Let the next requests of a method, as ``disks.insert``, meet a fault."""
         with self._lock:
             self._waiting[method].extend([Fault(kind, seconds)] * times)
+
+    def hold(self) -> None:
+        """Let an answer wait."""
+        self.held.release()
+        self.released.wait()
 
     def meet(self, method: str, *, changing: bool = False) -> Fault | None:
         """Count a request, and tell what befalls it."""

@@ -65,6 +65,7 @@ class FakeCompute:
 
     def close(self) -> None:
         """End, with every device unplugged."""
+        self.faults.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -203,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if self.path in ("/token", "/sts"):
             content = self.headers.get("Content-Type", "")
+            if self.server.compute.faults.meet(self.path) is not None:
+                self.server.compute.faults.hold()
             status, answer = self.server.compute.access.tokens.grant(self.path, content, self._body())
             self._send(status, json.dumps(answer).encode())
         else:
@@ -236,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = json.dumps(compute.answer(call)).encode()
             if fault is not None and kind is Kind.SLOW:
                 time.sleep(fault.seconds)
+            if kind is Kind.HELD:
+                compute.faults.hold()
         except ApiError as error:
             self._send(error.status, json.dumps(error.as_json()).encode())
             return
