@@ -74,23 +74,30 @@ def _permissions(api: Api) -> Iterator[Check]:
 
 
 def _profile(api: Api, settings: GceSettings, controller: ControllerDriver, profile: Profile) -> Iterator[Check]:
+    zone, kind = settings.zone_of(profile), profile.platform_type or settings.default_type
     replicas = tuple(profile.options.get("replica_zones", ()))
-    zone = profile.zone or settings.zone or (replicas[0] if replicas else "")
-    kind = profile.platform_type or settings.default_type
-    try:
-        found = controller.capacity(zone, kind)
-    except (NotSupported, NotFound) as error:
-        yield Check(f"zone {zone}", False, error.message, error.remedy)
-        return
-    except PollyError as error:
-        yield Check(f"quota of profile {profile.name}", None, error.message, error.remedy)
-        return
-    yield Check(f"zone {zone}", True, "is there")
+    left: int | None = None
+    for each in dict.fromkeys((zone, *replicas)):
+        try:
+            found = controller.capacity(each, kind)
+        except (NotSupported, NotFound) as error:
+            yield Check(f"zone {each}", False, error.message, error.remedy)
+            return
+        except PollyError as error:
+            yield Check(f"quota of profile {profile.name}", None, error.message, error.remedy)
+            return
+        left = found.available
+        yield Check(f"zone {each}", True, "is there")
     yield _type(api, zone, kind, regional=bool(replicas))
-    if found.available is not None:
-        good = found.available >= profile.minimum_size
-        detail = f"{found.available // GIB} GiB can be made now, of {(found.total or 0) // GIB} GiB in all"
-        yield Check(f"quota of profile {profile.name}", good, detail, "" if good else "ask Google for more quota")
+    if left is not None:
+        needed = profile.minimum_size * max(1, len(replicas))
+        detail = f"{left // GIB} GiB are left of the quota, and the smallest volume takes {needed // GIB}"
+        yield Check(
+            f"quota of profile {profile.name}",
+            left >= needed,
+            detail,
+            "" if left >= needed else "ask Google for more quota",
+        )
 
 
 def _type(api: Api, zone: str, kind: str, *, regional: bool) -> Check:

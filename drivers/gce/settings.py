@@ -14,6 +14,10 @@ LARGEST = 65536 * GIB
 SMALLEST = {"pd-standard": 10, "pd-balanced": 10, "pd-ssd": 10, "pd-extreme": 500, "hyperdisk-balanced": 4}
 SMALLEST |= {"hyperdisk-extreme": 64, "hyperdisk-throughput": 2048, "hyperdisk-balanced-high-availability": 4}
 """GiB of the smallest disk (https://docs.cloud.google.com/compute/docs/disks)."""
+SMALLEST_REGIONAL = {"pd-standard": 200, "pd-balanced": 10, "pd-ssd": 10, "hyperdisk-balanced-high-availability": 4}
+"""GiB of the smallest disk with replicas, of the types that have them
+(https://docs.cloud.google.com/compute/docs/disks/about-regional-persistent-disk)."""
+ONLY_REGIONAL = {"hyperdisk-balanced-high-availability"}
 TAKES_IOPS = {"pd-extreme", "hyperdisk-balanced", "hyperdisk-extreme", "hyperdisk-balanced-high-availability"}
 TAKES_THROUGHPUT = {"hyperdisk-balanced", "hyperdisk-throughput", "hyperdisk-balanced-high-availability"}
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -83,8 +87,8 @@ class GceSettings(DriverSettings):
             raise ValueError(f"capacity must be more than 0 bytes, and {self.capacity} is not")
 
     def zone_of(self, profile: Profile) -> str:
-        """A regional disk counts as the first of its zones where none is named."""
-        return profile.zone or self.zone or next(iter(profile.options.get("replica_zones", ())), "")
+        """A regional disk counts as the first of its zones where none is named; the service's own is for others."""
+        return profile.zone or next(iter(profile.options.get("replica_zones", ())), "") or self.zone
 
     def reach_of(self, profile: Profile) -> tuple[str, ...]:
         """Instances of both its zones can have a regional disk."""
@@ -105,11 +109,13 @@ class GceSettings(DriverSettings):
         if profile.options.get("throughput") is not None and kind not in TAKES_THROUGHPUT:
             value = profile.options["throughput"]
             raise _refused("options.throughput", value, f"cannot be provisioned for {kind}", "leave it out")
-        if profile.minimum_size < SMALLEST[kind] * GIB:
-            remedy = f"write minimum_size: {SMALLEST[kind]}GiB or more"
-            raise _refused("minimum_size", profile.minimum_size, f"is too small for {kind}", remedy)
-        if replicas and (len(set(replicas)) != 2 or len({zone.rpartition("-")[0] for zone in replicas}) != 1):
-            raise _refused("options.replica_zones", replicas, "are not two zones of one region", "write two")
+        if replicas or kind in ONLY_REGIONAL:
+            _check_replicas(kind, profile.zone, replicas)
+        smallest = SMALLEST_REGIONAL.get(kind, SMALLEST[kind]) if replicas else SMALLEST[kind]
+        if profile.minimum_size < smallest * GIB:
+            what = f"is too small for {'a regional ' if replicas else ''}{kind}"
+            remedy = f"write minimum_size: {smallest}GiB or more"
+            raise _refused("minimum_size", profile.minimum_size, what, remedy)
         if profile.options.get("kms_key") and not profile.encryption:
             raise _refused("options.kms_key", profile.options["kms_key"], "needs encryption", "write encryption: true")
         for key, value in profile.tags.items():
@@ -117,6 +123,21 @@ class GceSettings(DriverSettings):
             if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value) or key.startswith("polly_"):
                 remedy = "use small letters, digits, _ and -, at most 63; keys begin with a letter and not with polly_"
                 raise _refused("tags", f"{key}: {value}", "is not a label that Google takes", remedy)
+
+
+def _check_replicas(kind: str, zone: str, replicas: tuple[str, ...]) -> None:
+    """Refuse replicas that a type has not, or not there."""
+    name, remedy = "options.replica_zones", "write two zones, as [europe-west3-a, europe-west3-b]"
+    if not replicas:
+        raise _refused(name, "", f"are missing: {kind} is regional", remedy)
+    if kind not in SMALLEST_REGIONAL:
+        what = f"cannot be had of {kind}"
+        raise _refused(name, replicas, what, f"leave them out, or write one of {', '.join(SMALLEST_REGIONAL)} as type")
+    regions = {one.rpartition("-")[0] for one in replicas}
+    if len(replicas) != 2 or len(set(replicas)) != 2 or len(regions) != 1 or not all(map(_ZONE.fullmatch, replicas)):
+        raise _refused(name, replicas, "are not two zones of one region", remedy)
+    if zone and zone not in replicas:
+        raise _refused("zone", zone, "is none of the disk's replica_zones", f"write one of {', '.join(replicas)}")
 
 
 def _refused(name: str, value: object, what: str, remedy: str) -> ConfigurationError:

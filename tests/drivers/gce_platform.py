@@ -51,6 +51,10 @@ class Service:
         assert volume.state is PlatformState.AVAILABLE
         return volume
 
+    def regional(self, size: int = 10 * GIB, **fields: Any) -> PlatformVolume:
+        """A regional volume that is available."""
+        return self.made(self.request(size, options={"replica_zones": REPLICAS}, **fields))
+
     def settle(self) -> None:
         """Wait until no operation is under way."""
         world = self.compute.world

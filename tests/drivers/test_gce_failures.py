@@ -167,39 +167,6 @@ class TestRefusals:
             assert "hush" not in str(caught.value)
 
 
-class TestRegional:
-    """Disks with a replica in a second zone."""
-
-    def make(self, service: Service) -> Any:
-        return service.made(service.request(options={"replica_zones": REPLICAS}))
-
-    def test_it_goes_to_either_zone_and_nowhere_else(self, service: Service) -> None:
-        volume = self.make(service)
-        assert volume.id.startswith("regions/europe-west3/disks/polly-")
-        for number, zone in enumerate(REPLICAS):
-            host = service.host(f"host{number}", zone)
-            service.controller.attach(volume.id, host)
-            service.controller.detach(volume.id, host)
-        with pytest.raises(InvalidRequest):
-            service.controller.attach(volume.id, service.host("far", "europe-west3-c"))
-        assert service.controller.expand(volume.id, 20 * GIB).size == 20 * GIB
-        service.controller.delete(volume.id)
-        assert service.disks() == []
-
-    def test_it_is_taken_by_force_only_from_an_instance_that_is_stopped(self, service: Service) -> None:
-        volume, dead, other = self.make(service), service.host("dead"), service.host("other", REPLICAS[1])
-        service.controller.attach(volume.id, dead)
-        with pytest.raises(VolumeInUse):
-            service.controller.attach(volume.id, other)
-        with pytest.raises(VolumeInUse):
-            service.controller.detach(volume.id, dead, force=True)
-        service.compute.instances.set_status("dead", ZONE, "TERMINATED")
-        service.compute.faults.inject("instances.detachDisk", Kind.HTML)
-        service.controller.detach(volume.id, dead, force=True)
-        service.controller.attach(volume.id, other)
-        assert service.controller.get(volume.id).attached_to == (other.host,)
-
-
 class TestPermissions:
     """The role in examples/ is enough, and no part of it can be left out."""
 
@@ -208,7 +175,7 @@ class TestPermissions:
 
     def walk(self, service: Service) -> None:
         """Everything that the driver can do."""
-        volume, host, regional = service.made(), service.host(), TestRegional().make(service)
+        volume, host, regional = service.made(), service.host(), service.regional()
         service.controller.capacity(ZONE, "pd-balanced")
         service.controller.attach(volume.id, host)
         service.controller.expand(volume.id, 20 * GIB)
@@ -304,7 +271,8 @@ class TestSettings:
         settings = configuration.services["google"].settings
         assert (settings.key_file, settings.zone, settings.default_type) == ("/etc/key.json", ZONE, "pd-ssd")
         assert settings.operation_timeout == 180.0
-        assert tuple(configuration.profiles["gold"].options["replica_zones"]) == REPLICAS
+        (profile,) = configuration.profiles.values()
+        assert tuple(profile.options["replica_zones"]) == REPLICAS
         assert any("keyfile" in str(note) for note in configuration.notes)
 
 

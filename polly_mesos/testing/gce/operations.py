@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from polly_mesos.model import Json
@@ -111,7 +110,7 @@ class Operations:
                 undo()
                 operation.update(error.as_json())
 
-        heapq.heappush(self._due, _Due(time.monotonic() + self.latency, int(operation["id"]), partial, run))
+        self._due.append(_Due(time.monotonic() + self.latency, int(operation["id"]), partial, run))
         self._world.changed.notify_all()
         return dict(operation)
 
@@ -137,9 +136,9 @@ class Operations:
         return answer | ({"nextPageToken": token} if token else {})
 
     def running(self) -> bool:
-        """Whether any operation is not yet done."""
+        """Whether any operation is not yet done, of those that go on."""
         with self._world.lock:
-            return bool(self._due)
+            return bool(self._ready())
 
     def close(self) -> None:
         """End the thread; what is not done stays so."""
@@ -148,19 +147,25 @@ class Operations:
             self._world.changed.notify_all()
         self._thread.join()
 
+    def _ready(self) -> Sequence[_Due]:
+        """What is to be carried out, outside of zones that are lost."""
+        return [due for due in self._due if due.partial.split("/")[1] not in self._world.lost]
+
     def _run(self) -> None:
         with self._world.lock:
             while not self._stopped:
-                if not self._due or self._paused:
+                ready = self._ready()
+                if not ready or self._paused:
                     self._world.changed.wait()
                     continue
-                for due in self._due:
+                for due in ready:
                     self._world.resources[due.partial].update(status="RUNNING", startTime=now())
-                left = self._due[0].at - time.monotonic()
+                due = min(ready)
+                left = due.at - time.monotonic()
                 if left > 0:
                     self._world.changed.wait(left)
                     continue
-                due = heapq.heappop(self._due)
+                self._due.remove(due)
                 due.work()
                 self._world.resources[due.partial].update(status="DONE", progress=100, endTime=now())
                 self._world.changed.notify_all()

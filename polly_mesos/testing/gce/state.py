@@ -30,6 +30,7 @@ class World:
     :param directory: where the disks' images are
     :ivar keys: names of the customer's keys that there are
     :ivar down: zones that do not answer lists
+    :ivar lost: zones in which nothing is carried out; what is asked of them is accepted
     :ivar page: how many disks and snapshots a list has at most on one page; Google may give fewer than it is asked for
     """
 
@@ -43,6 +44,7 @@ class World:
         self.quotas = Quotas()
         self.keys: set[str] = set()
         self.down: set[str] = set()
+        self.lost: set[str] = set()
         self.page = _LARGEST_PAGE
         self._number = 1_000_000_000
 
