@@ -151,8 +151,10 @@ class Api:
         """
         self._limiter.acquire()
         if self._closed.is_set():
-            told = "is not waited for" if begun else "was not begun"
-            raise PlatformUnavailable(f"Polly stops, and {what} {told}", outcome_unknown=begun, request_id=request_id)
+            if not begun:
+                raise PlatformUnavailable(f"Polly stops, and {what} was not begun")
+            message = f"Polly stops, and {what} is not waited for"
+            raise PlatformUnavailable(message, outcome_unknown=True, request_id=request_id)
         try:
             return call()
         except SDK_ERRORS as error:

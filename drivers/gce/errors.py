@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -53,10 +54,15 @@ def translate(error: Exception, what: str, *, changing: bool, request_id: str = 
     """
     if isinstance(error, GoogleAuthError):
         return of_credentials(error, what)
-    if not isinstance(error, GoogleAPICallError) or error.code is None or int(error.code) >= 500:
+    if not isinstance(error, GoogleAPICallError) or error.code is None or _is_silent(int(error.code)):
         why = f"{what}: no answer that can be used: {_brief(error)}"
         return PlatformUnavailable(why, outcome_unknown=changing, request_id=request_id)
     return by_reason(int(error.code), _reason(error), f"{what}: {error.message}", request_id)
+
+
+def _is_silent(status: int) -> bool:
+    """Whether an answer tells nothing of what became of the request: it comes from between, or from a server's end."""
+    return status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
 
 
 def of_credentials(error: GoogleAuthError, what: str) -> PollyError:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import from_http_status
 
 from drivers.gce.checks import PERMISSIONS
+from drivers.gce.errors import translate
 from polly_mesos.errors import PlatformDenied, PlatformError, PlatformThrottled, PlatformUnavailable
 from polly_mesos.testing.gce import FakeCompute, Kind
 from tests.drivers.gce_platform import GIB, ZONE, Service
@@ -136,3 +138,10 @@ def test_a_wait_that_fails_leaves_it_open_what_became_of_the_change(
     with pytest.raises(error) as caught:
         service.controller.attach(volume.id, host)
     assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_an_answer_that_tells_nothing_of_the_change_leaves_it_open(status: int) -> None:
+    told = translate(from_http_status(status, "upstream"), "creating disk x", changing=True, request_id="1")
+    assert isinstance(told, PlatformUnavailable)
+    assert told.outcome_unknown
