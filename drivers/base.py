@@ -88,6 +88,7 @@ class PlatformVolume:
 
     :param size: bytes; at least what was asked for
     :param attached_to: hosts that hold it, as :attr:`HostIdentity.host`
+    :param reason: why it is in state ERROR, where that is known
     """
 
     id: str
@@ -96,6 +97,7 @@ class PlatformVolume:
     tags: Tags
     zone: str = ""
     attached_to: tuple[str, ...] = ()
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

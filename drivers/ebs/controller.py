@@ -14,6 +14,7 @@ from drivers.base import Capability, Capacity, Check, CreateRequest, Page, Platf
 from drivers.ebs import capacities, checks
 from drivers.ebs.api import Api
 from drivers.ebs.batch import MOST_KEYS, Batch
+from drivers.ebs.failures import KEY_REMEDY
 from drivers.ebs.host_limits import HostLimits
 from drivers.ebs.settings import EbsOptions, EbsSettings
 from drivers.ebs.snapshots import Snapshots
@@ -48,7 +49,7 @@ class EbsController(Snapshots):
         self._batch: Batch[Ebs] = Batch(self._look_at)
         self._limits = HostLimits(self._api, self._our_filter(), settings.reserved_attachments)
         self._earlier: set[str] | None = None
-        self._begun: dict[str, str] = {}
+        self._begun: dict[str, tuple[str, float]] = {}
         self._earlier_lock = threading.Lock()
         super().__init__()
 
@@ -71,7 +72,7 @@ class EbsController(Snapshots):
     def _create(self, request: CreateRequest, snapshot: str) -> Ebs:
         """Make a volume, blank or from a snapshot, or find the one that the token made."""
         parameters = self._parameters(request, snapshot)
-        if found := self._known(request.token):
+        if found := self._known(request.token, parameters.get("KmsKeyId", "")):
             return _same(found, request)
         try:
             answer = self._api.call("CreateVolume", f"making volume {request.tags.volume}", **parameters)
@@ -83,17 +84,31 @@ class EbsController(Snapshots):
                 return _same(found, request)
             raise
         made = read_volume(answer)
-        self._begun[request.token] = made.volume.id
+        if self._begun.get(request.token, ("", 0.0))[0] != made.volume.id:
+            self._begun[request.token] = (made.volume.id, time.monotonic())
         return made
 
-    def _known(self, token: str) -> Ebs | None:
-        """What the token made, where this process knows; EC2 may tell a repeated call the first state for ever."""
-        if token in self._begun:
-            found = self._batch.get(self._begun[token])
-            if found is None or found.volume.state is not PlatformState.CREATING:
-                self._begun.pop(token, None)
-            return found
-        return self._find_token(token) if token in self._made_earlier() else None
+    def _known(self, token: str, key: str) -> Ebs | None:
+        """What the token made, where this process knows; EC2 may tell a repeated call the first state for ever.
+
+        :param key: what it is encrypted with
+        :raises InvalidRequest: EC2 began to make it, and has taken it back
+        """
+        if token not in self._begun:
+            return self._find_token(token) if token in self._made_earlier() else None
+        volume, since = self._begun[token]
+        found = self._batch.get(volume)
+        if found is None and time.monotonic() - since >= self._settings.consistency_timeout:
+            with_key = f" with key {key}" if key else ""
+            raise InvalidRequest(
+                f"EC2 began to make volume {volume}{with_key}, and took it back: it does not know it any more",
+                remedy=f"{KEY_REMEDY}; then ask for another volume" if key else "ask for another volume",
+                field="options.kms_key" if key else "token",
+                value=key or token,
+            )
+        if found is not None and found.volume.state is not PlatformState.CREATING:
+            self._begun.pop(token, None)
+        return found
 
     def _parameters(self, request: CreateRequest, snapshot: str) -> Json:
         if not 0 < len(request.token) <= _LONGEST_TOKEN or not request.token.isascii():

@@ -38,6 +38,8 @@ from polly_mesos.errors import (
 LOST = (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError, KeyError)
 """All that a call can raise beside :class:`ClientError`."""
 
+KEY_REMEDY = "enable the KMS key, and allow Polly to use it, as examples/ebs-iam-policy.json does"
+
 _CREDENTIALS = {
     **dict.fromkeys(
         ("RequestExpired", "ExpiredToken", "ExpiredTokenException"),
@@ -61,6 +63,7 @@ _CREDENTIALS = {
         ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"),
         "allow it in the policy; examples/ebs-iam-policy.json has all that Polly needs",
     ),
+    "CustomerKeyHasBeenRevoked": f"{KEY_REMEDY}, kms:CreateGrant above all",
 }
 _THROTTLED = {
     "RequestLimitExceeded",

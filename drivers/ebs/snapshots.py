@@ -102,6 +102,9 @@ class Snapshots(Attachments):
         return first
 
     def get_snapshot(self, snapshot_id: str) -> PlatformSnapshot:
+        return _read(self._snapshot(snapshot_id))
+
+    def _snapshot(self, snapshot_id: str) -> Json:
         for found in self._described_snapshots([{"Name": "snapshot-id", "Values": [snapshot_id]}]):
             return found
         raise NotFound(f"EBS has no snapshot {snapshot_id!r} of cluster {self._cluster} in {self._api.region}")
@@ -113,9 +116,9 @@ class Snapshots(Attachments):
         filters: list[Json] = [{"Name": f"tag:{KIND}", "Values": [kind]}]
         if token:
             filters.append({"Name": f"tag:{VOLUME}", "Values": [escape(token)]})
-        return tuple(self._described_snapshots(filters))
+        return tuple(map(_read, self._described_snapshots(filters)))
 
-    def _described_snapshots(self, filters: list[Json]) -> list[PlatformSnapshot]:
+    def _described_snapshots(self, filters: list[Json]) -> list[Json]:
         """The oldest first: of several that one token took it counts."""
         ours = {"Name": f"tag:{CLUSTER}", "Values": [escape(self._cluster)]}
         found: list[Json] = []
@@ -131,7 +134,7 @@ class Snapshots(Attachments):
             )
             found += answer.get("Snapshots", [])
             if not answer.get("NextToken"):
-                return [_read(one) for one in sorted(found, key=_age)]
+                return sorted(found, key=_age)
             more = {"NextToken": answer["NextToken"]}
 
     def _check_snapshots(self) -> Check:
@@ -195,11 +198,16 @@ class Snapshots(Attachments):
 
     def _completed(self, snapshot: str) -> bool | None:
         try:
-            found = self.get_snapshot(snapshot)
+            answer = self._snapshot(snapshot)
         except NotFound:
             return None
+        found = _read(answer)
         if found.state is PlatformState.ERROR:
-            raise PlatformError(f"EC2 could not complete snapshot {snapshot}", remedy="clone the volume again")
+            # It would be found again by the next attempt, for ever.
+            self._delete_snapshot(snapshot)
+            told = answer.get("StateMessage") or "it does not say why"
+            remedy = "clone the volume again; where it is encrypted, see whether its KMS key is enabled"
+            raise PlatformError(f"EC2 could not complete snapshot {snapshot}: {told}", remedy=remedy)
         return True if found.state is PlatformState.AVAILABLE else None
 
 

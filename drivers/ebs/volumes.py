@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drivers.base import PlatformState, PlatformVolume
+from drivers.ebs.failures import KEY_REMEDY
 from drivers.ebs.tags import KIND, SIZE, from_platform, plain
 from drivers.ebs.volume_types import GIB
 from polly_mesos.errors import PlatformUnavailable
@@ -45,6 +46,13 @@ def is_volume_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def _reason(answer: Json) -> str:
+    """EC2 gives none; of a volume with a key it is nearly always the key."""
+    if answer["State"] != "error" or not answer.get("KmsKeyId"):
+        return ""
+    return f"EC2 could not encrypt it with key {answer['KmsKeyId']}, it seems; {KEY_REMEDY}"
+
+
 def read_volume(answer: Json) -> Ebs:
     """A volume from an answer of CreateVolume or DescribeVolumes.
 
@@ -66,6 +74,7 @@ def read_volume(answer: Json) -> Ebs:
                 tags=from_platform(tags),
                 zone=str(answer["AvailabilityZone"]),
                 attached_to=tuple(attachments),
+                reason=_reason(answer),
             ),
             kind=str(answer.get("VolumeType", "")),
             asked=int(size) if size.isdigit() else 0,

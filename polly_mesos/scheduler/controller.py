@@ -211,7 +211,8 @@ class VolumeController:
     def _made(self, volume: Volume, made: PlatformVolume, pause: float) -> float:
         """Take note of what the platform has by now; ``pause`` is the wait for what it is still making."""
         if made.state is PlatformState.ERROR:
-            self._ledger.volume_failed(volume.id, f"the platform could not make {made.id}", final=True)
+            why = f": {made.reason}" if made.reason else ""
+            self._ledger.volume_failed(volume.id, f"the platform could not make {made.id}{why}", final=True)
             return 0.0
         if made.state is not PlatformState.AVAILABLE:
             return pause

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from polly_mesos.testing.ec2.wire import Wire
 
 GIB = 1 << 30
 CLUSTER = "test"
+EXAMPLE = Path(__file__).parents[2] / "examples/ebs-iam-policy.json"
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +45,25 @@ def controller(ec2: Ec2, cluster: str = CLUSTER, **changes: Any) -> EbsControlle
 def request(size: int = 1, **changes: Any) -> CreateRequest:
     token = str(uuid.uuid4())
     return dataclasses.replace(CreateRequest(token, size * GIB, Tags(CLUSTER, token, "gold")), **changes)
+
+
+def example(cluster: str = CLUSTER, *, without: str = "") -> dict[str, Any]:
+    """The example's policy document for a cluster.
+
+    :param without: an action that is left out, or the name of a statement and an action with a colon between
+    """
+    document: dict[str, Any] = json.loads(EXAMPLE.read_text().replace('"production"', f'"{cluster}"'))
+    kept = []
+    for statement in document["Statement"]:
+        written = statement["Action"]
+        actions = [written] if isinstance(written, str) else written
+        left = [action for action in actions if without not in (action, f"{statement['Sid']}:{action}")]
+        if left:
+            kept.append({**statement, "Action": left})
+    return {**document, "Statement": kept}
+
+
+def actions() -> list[str]:
+    """Every action of the example's policy with the name of its statement, as ``Look:ec2:DescribeVolumes``."""
+    written = [(statement["Sid"], statement["Action"]) for statement in example()["Statement"]]
+    return [f"{name}:{action}" for name, each in written for action in each]

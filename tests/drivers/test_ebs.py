@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from drivers.base import PlatformState
 from drivers.ebs import DRIVER
 from drivers.ebs.settings import EbsSettings
 from polly_mesos.config import load as load_configuration
@@ -181,11 +179,6 @@ class TestErrors:
             driver.get(volume.id)
         driver.delete(volume.id)
 
-    def test_a_wrong_key_makes_a_volume_that_fails(self, ec2: Ec2) -> None:
-        driver = controller(ec2)
-        made = driver.create(request(encryption=True, options={"kms_key": "alias/nobodys"}))
-        assert driver.get(made.id).state is PlatformState.ERROR
-
     def test_a_new_volume_that_is_not_yet_known_is_unknown_and_then_there(self, ec2: Ec2) -> None:
         ec2.delays.visible = 60.0
         driver = controller(ec2)
@@ -353,47 +346,6 @@ class TestLists:
             found |= {volume.id for volume in page.volumes}
         assert found == ids
         assert ec2.calls["DescribeVolumes"] - before <= 3
-
-
-def allowed_by_the_example() -> frozenset[str]:
-    policy = json.loads((EXAMPLES / "ebs-iam-policy.json").read_text())
-    return frozenset(action for statement in policy["Statement"] for action in statement["Action"])
-
-
-class TestPermissions:
-    """The example policy is enough, and nothing in it is too much."""
-
-    def test_everything_works_with_the_example_policy_and_nothing_in_it_is_unused(self, ec2: Ec2) -> None:
-        ec2.accounts[KEY] = Account(SECRET, allowed=allowed_by_the_example())
-        ec2.cloud.default_quotas.add("gp3")
-        driver, host = controller(ec2), HostIdentity(ec2.instance("node").id)
-        volume = driver.create(request())
-        driver.attach(volume.id, host)
-        driver.fence(host)
-        driver.known_host(HostIdentity(host.host, details={"instance_type": "m5.large", "interfaces": "1"}))
-        driver.detach(volume.id, host)
-        snapshot = driver.snapshot(volume.id, "token", volume.tags)
-        driver.restore(snapshot.id, request())
-        driver.clone(volume.id, request())
-        driver.expand(volume.id, 2 * GIB)
-        driver.delete_snapshot(snapshot.id)
-        driver.capacity("us-east-1a", "gp3")
-        driver.delete(volume.id)
-        used = {f"servicequotas:{call}" if "Quota" in call else f"ec2:{call}" for call in ec2.calls}
-        assert used | {"ec2:CreateTags"} == allowed_by_the_example()
-
-    def test_the_check_names_what_is_missing_and_changes_nothing(self, ec2: Ec2) -> None:
-        profile = Profile("gold", "aws", platform_type="gp3", minimum_size=GIB)
-        ec2.accounts[KEY] = Account(SECRET, allowed=allowed_by_the_example())
-        assert all(check.passed for check in controller(ec2).check([profile]))
-        ec2.accounts[KEY] = Account(SECRET, allowed=allowed_by_the_example() - {"ec2:AttachVolume", "ec2:CreateTags"})
-        failed = [check.name for check in controller(ec2).check([profile]) if not check.passed]
-        assert failed == [f"permission ec2:{action}" for action in ("CreateVolume", "AttachVolume", "CreateSnapshot")]
-        assert not ec2.cloud.volumes
-
-    def test_the_check_tells_wrong_credentials(self, ec2: Ec2) -> None:
-        (check,) = controller(ec2, secret_key="wrong").check([])
-        assert (check.name, check.passed) == ("credentials", False)
 
 
 def test_the_old_settings_lead_to_settings_that_there_are() -> None:

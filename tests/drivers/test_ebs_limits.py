@@ -16,7 +16,7 @@ from drivers.ebs.controller import EbsController
 from drivers.ebs.host import EbsHost
 from polly_mesos.errors import PlatformFull
 from polly_mesos.model import HostIdentity
-from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2, Fault
+from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2, Fault, Policy
 from polly_mesos.testing.ec2.wire import Wire
 from tests.drivers.ebs_platform import controller, ec2, request, wire
 
@@ -153,7 +153,7 @@ def test_a_platform_that_hangs_keeps_no_host_waiting(ec2: Ec2, monkeypatch: pyte
 
 def test_without_the_permission_a_host_is_what_it_says(ec2: Ec2) -> None:
     host = said(ec2)
-    ec2.accounts[KEY] = Account(SECRET, allowed=frozenset({"ec2:DescribeVolumes"}))
+    ec2.accounts[KEY] = Account(SECRET, policy=Policy.allowing("ec2:DescribeVolumes"))
     assert controller(ec2).known_host(host) == host
 
 

@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from polly_mesos.testing.ec2 import KEY, SECRET, TIB, Account, Ec2, Fault
+from polly_mesos.testing.ec2 import KEY, SECRET, TIB, Account, Ec2, Fault, Policy
 from polly_mesos.testing.ec2.wire import Wire
 
 GIB3 = {"AvailabilityZone": "us-east-1a", "Size": 1, "VolumeType": "gp3"}
@@ -183,7 +183,7 @@ def test_pages_are_of_the_size_that_was_asked_for_and_miss_nothing(client: Any) 
 
 
 def test_what_a_key_may_not_do_is_refused(client: Any, ec2: Ec2) -> None:
-    ec2.accounts[KEY] = Account(SECRET, allowed=frozenset({"ec2:CreateVolume"}))
+    ec2.accounts[KEY] = Account(SECRET, policy=Policy.allowing("ec2:CreateVolume"))
     assert code(client.describe_volumes) == "UnauthorizedOperation"
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
     assert code(client.create_volume, **GIB3, TagSpecifications=tags) == "UnauthorizedOperation"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2
+from polly_mesos.model import HostIdentity
+from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2, Policy
 from polly_mesos.testing.ec2.wire import Wire
+from tests.drivers.ebs_platform import controller, example, request
 from tests.unit.cli.test_cli import run
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_all_that_is_needed_is_there(
 def test_the_permission_that_is_missing_is_named(
     tmp_path: Path, ec2: Ec2, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy = json.loads((EXAMPLES / "ebs-iam-policy.json").read_text())
-    allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
-    ec2.accounts[KEY] = Account(SECRET, allowed=frozenset(allowed - {"ec2:AttachVolume"}))
+    driver = controller(ec2)
+    driver.attach(driver.create(request()).id, HostIdentity(ec2.instance("node").id))
+    ec2.accounts[KEY] = Account(SECRET, policy=Policy(example("test", without="ec2:AttachVolume")))
     words = ("service", "check", "--config", config(tmp_path, ec2), "--format", "json")
     status, out, _ = run(monkeypatch, capsys, *words)
     assert status == 3

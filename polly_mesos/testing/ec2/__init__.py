@@ -15,11 +15,12 @@ from polly_mesos.testing.ec2.disks import Disks
 from polly_mesos.testing.ec2.faults import Fault, Faults
 from polly_mesos.testing.ec2.front import Front
 from polly_mesos.testing.ec2.metadata import MetadataService
+from polly_mesos.testing.ec2.policy import Need, Policy
 from polly_mesos.testing.ec2.signature import Account
-from polly_mesos.testing.ec2.state import TIB, Cloud, Delays, Instance
+from polly_mesos.testing.ec2.state import TIB, Cloud, Delays, Instance, Key
 from polly_mesos.testing.ec2.wire import Wire
 
-__all__ = ["TIB", "Account", "Delays", "Ec2", "Fault", "Instance", "Refusal"]
+__all__ = ["TIB", "Account", "Delays", "Ec2", "Fault", "Instance", "Key", "Need", "Policy", "Refusal"]
 
 KEY, SECRET = "AKIAPOLLYTEST0000000", "made-up-secret-of-the-counterpart"
 _NODE = re.compile(r"[A-Za-z0-9.:_-]{1,100}")

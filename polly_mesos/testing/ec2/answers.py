@@ -13,6 +13,8 @@ from typing import TypeVar
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from polly_mesos.testing.ec2.policy import Policy
+
 Element = ElementTree.Element
 Item = TypeVar("Item")
 
@@ -42,7 +44,12 @@ class Refusal(Exception):
 
 
 class Parameters(Mapping[str, str]):
-    """The parameters of one request."""
+    """The parameters of one request.
+
+    :ivar policy: what may be done by who asks; None for everything
+    """
+
+    policy: Policy | None = None
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = dict(values)
@@ -105,9 +112,13 @@ class Parameters(Mapping[str, str]):
             return {}
         if self["TagSpecification.1.ResourceType"] != resource:
             raise Refusal("InvalidParameterValue", f"tags can be given to a {resource} only")
+        return self.listed_tags("TagSpecification.1.Tag")
+
+    def listed_tags(self, prefix: str) -> dict[str, str]:
+        """``Prefix.1.Key`` and ``Prefix.1.Value``, and so on."""
         found: dict[str, str] = {}
         number = 1
-        while (place := f"TagSpecification.1.Tag.{number}") + ".Key" in self._values:
+        while (place := f"{prefix}.{number}") + ".Key" in self._values:
             key = self[f"{place}.Key"]
             if key in found:
                 raise Refusal("InvalidParameterValue", f"Duplicate tag key '{key}' specified.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from polly_mesos.testing.ec2 import permissions
 from polly_mesos.testing.ec2.answers import Element, Parameters, Refusal, add, page, set_text, text_of
+from polly_mesos.testing.ec2.policy import Policy
 from polly_mesos.testing.ec2.rules import check_device, check_id, slot
 from polly_mesos.testing.ec2.state import Attachment, Cloud, Instance, Volume
 from polly_mesos.testing.ec2.volumes import status_of
@@ -17,7 +19,7 @@ def attach(cloud: Cloud, parameters: Parameters) -> Element:
     check_id("instance", parameters.required("InstanceId"))
     volume, instance = cloud.volume(parameters["VolumeId"]), cloud.instance(parameters["InstanceId"])
     check_device(device)
-    _check_attach(cloud, volume, instance, device)
+    _check_attach(cloud, parameters.policy, volume, instance, device)
     if not volume.attachments:
         wanted = {"VolumeId": volume.id, "InstanceId": instance.id, "Device": device}
         cloud.wire.ask("AttachVolume", wanted)
@@ -27,7 +29,7 @@ def attach(cloud: Cloud, parameters: Parameters) -> Element:
     return root
 
 
-def _check_attach(cloud: Cloud, volume: Volume, instance: Instance, device: str) -> None:
+def _check_attach(cloud: Cloud, policy: Policy | None, volume: Volume, instance: Instance, device: str) -> None:
     if instance.state not in ("running", "stopped"):
         raise Refusal("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
     if instance.id in volume.attachments or (volume.attachments and not volume.multi_attach):
@@ -37,6 +39,10 @@ def _check_attach(cloud: Cloud, volume: Volume, instance: Instance, device: str)
     if volume.zone != instance.zone:
         message = f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'"
         raise Refusal("InvalidVolume.ZoneMismatch", message)
+    key = cloud.key_of.get(volume.id)
+    if key is not None and not permissions.can_use(cloud, policy, key, permissions.GRANT):
+        message = f"Volume {volume.id} cannot be attached. The encrypted volume was unable to access the KMS key."
+        raise Refusal("CustomerKeyHasBeenRevoked", message)
     if slot(device) in cloud.slots_of(instance.id):
         message = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
         raise Refusal("InvalidParameterValue", message)

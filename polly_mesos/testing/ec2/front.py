@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl
 
-from polly_mesos.testing.ec2 import attachments, quotas, snapshots, volumes
+from polly_mesos.testing.ec2 import attachments, permissions, quotas, snapshots, volumes
 from polly_mesos.testing.ec2.answers import Element, Parameters, Refusal, written
 from polly_mesos.testing.ec2.faults import Fault, Faults
 from polly_mesos.testing.ec2.server import HttpServer
@@ -35,6 +35,7 @@ _ACTIONS: dict[str, tuple[Callable[[Cloud, Parameters], Element], tuple[str, ...
     "CreateSnapshot": (snapshots.create, ("VolumeId", "Description", "TagSpecification")),
     "DescribeSnapshots": (snapshots.describe, ("SnapshotId", "Owner", *_LISTED)),
     "DeleteSnapshot": (snapshots.delete, ("SnapshotId",)),
+    "CreateTags": (volumes.create_tags, ("ResourceId", "Tag")),
 }
 _HTML = b"<html><head><title>500 Internal Server Error</title></head><body><h1>Server Error</h1></body></html>"
 
@@ -64,17 +65,20 @@ class Front:
                 raise Refusal(*fault)
             if fault is None or fault.happens:
                 account, service = verified(self._accounts, self._cloud.region, request.path, headers, body)
-                _permit(account, service, action, parameters)
-                status, answer = 200, self._do(action, parameters, body, request_id, is_json=is_json)
+                parameters.policy = account.policy
+                status, answer = 200, self._do(service, action, parameters, body, request_id, is_json=is_json)
             else:
                 status, answer = _failed(fault, request_id)
         except Refusal as refusal:
             status, answer = refusal.status, _refused(refusal, request_id, is_json=is_json)
         self._send(request, status, answer, request_id, fault, is_json=is_json)
 
-    def _do(self, action: str, parameters: Parameters, body: bytes, request_id: str, *, is_json: bool) -> bytes:
+    def _do(
+        self, service: str, action: str, parameters: Parameters, body: bytes, request_id: str, *, is_json: bool
+    ) -> bytes:
         with self._cloud.lock:
             self._cloud.settle()
+            permissions.check(self._cloud, parameters.policy, service, action, parameters)
             if is_json:
                 return quotas.answer(self._cloud, action, body)
             if action not in _ACTIONS:
@@ -112,19 +116,6 @@ class Front:
             request.wfile.flush()
             request.close_connection = True
             request.connection.shutdown(2)
-
-
-def _permit(account: Account, service: str, action: str, parameters: Parameters) -> None:
-    """What tags at its making needs the right to tag too. Source: EC2 user guide, "Grant permission to tag"."""
-    needed = [f"{service}:{action}"]
-    if "TagSpecification.1.ResourceType" in parameters:
-        needed.append("ec2:CreateTags")
-    for permission in needed:
-        if account.allowed is not None and permission not in account.allowed:
-            code = "UnauthorizedOperation" if service == "ec2" else "AccessDeniedException"
-            raise Refusal(code, f"You are not authorized to perform this operation: {permission}")
-    if parameters.flag("DryRun"):
-        raise Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 
 
 def _failed(fault: Fault, request_id: str) -> tuple[int, bytes]:

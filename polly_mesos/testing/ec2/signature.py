@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polly_mesos.testing.ec2.answers import Refusal
+from polly_mesos.testing.ec2.policy import Policy
 
 _HEADER = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/([0-9]{8})/([^/]+)/([^/]+)/aws4_request, ?"
@@ -27,17 +28,17 @@ class Account:
     """One key that may ask.
 
     :param token: the session token that has to come with it, empty for none
-    :param allowed: actions as in a policy, ``ec2:CreateVolume``; None for all
+    :param policy: what may be done with it; None for everything
     :param expired: whether its time is over
     """
 
     secret: str
     token: str = ""
-    allowed: frozenset[str] | None = None
+    policy: Policy | None = None
     expired: bool = False
 
     def __repr__(self) -> str:
-        return f"Account(allowed={self.allowed!r}, expired={self.expired})"
+        return f"Account(policy={self.policy!r}, expired={self.expired})"
 
 
 def verified(

@@ -31,6 +31,9 @@ def create(cloud: Cloud, parameters: Parameters) -> Element:
         cloud.stamp(),
     )
     cloud.snapshots[snapshot.id] = snapshot
+    if (key := cloud.key_of.get(volume.id)) is not None:
+        cloud.key_of[snapshot.id] = key
+        snapshot.failed = key.state != "Enabled"
     cloud.disks.copy(volume.id, snapshot.id)
     set_text(root, "status", "pending")
     set_text(root, "startTime", snapshot.started)
@@ -57,7 +60,10 @@ def describe(cloud: Cloud, parameters: Parameters) -> Element:
         items.remove(item)
     for item in shown:
         snapshot = cloud.snapshots[text_of(item, "snapshotId")]
-        set_text(item, "status", "completed" if cloud.now() >= snapshot.ready else "pending")
+        ended = "error" if snapshot.failed else "completed"
+        set_text(item, "status", ended if cloud.now() >= snapshot.ready else "pending")
+        if snapshot.failed:
+            set_text(item, "statusMessage", "Given key ID is not accessible")
         set_text(item, "volumeSize", str(snapshot.size))
         set_text(item, "startTime", snapshot.started)
         items.append(item)

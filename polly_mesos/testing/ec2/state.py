@@ -38,6 +38,25 @@ class Delays:
     visible: float = 0.0
 
 
+ACCOUNT = "123456789012"
+
+
+@dataclass(eq=False, slots=True)
+class Key:
+    """A key of AWS KMS.
+
+    :param state: Enabled, Disabled or PendingDeletion
+    """
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    state: str = "Enabled"
+
+    def arn(self, region: str) -> str:
+        """Its name for policies."""
+        return f"arn:aws:kms:{region}:{ACCOUNT}:key/{self.id}"
+
+
 @dataclass(slots=True)
 class Attachment:
     """One volume on one instance.
@@ -100,6 +119,7 @@ class Snapshot:
     ready: float
     visible: float
     started: str
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -157,8 +177,11 @@ class Cloud:
         self.snapshots: dict[str, Snapshot] = {}
         self.instances: dict[str, Instance] = {}
         self.tokens: dict[str, tuple[object, str]] = {}
-        self.kms_keys: set[str] = set()
-        self.kms_key_of: dict[str, str] = {}
+        self.kms_keys: list[Key] = []
+        self.key_of: dict[str, Key] = {}
+        """Encrypted volumes and snapshots of keys of the account's own."""
+        self.failed_volumes_stay = False
+        """Whether a volume that EC2 cannot encrypt is shown in state ``error`` instead of vanishing."""
         self.default_quotas: set[str] = set()
         self._number = 0
         self._advanced = 0.0
@@ -192,6 +215,8 @@ class Cloud:
             change = volume.modification
             if change is not None and not change.applied and now >= change.effective:
                 self._apply(volume, change)
+            if volume.failed and now >= volume.ready and not self.failed_volumes_stay:
+                volume.gone = volume.gone or now
             if volume.gone is not None and now >= volume.gone:
                 self.wire.ask("DeleteVolume", {"VolumeId": volume.id})
                 self.disks.delete(volume.id)
@@ -223,6 +248,10 @@ class Cloud:
         volume.size, volume.kind, volume.iops, volume.throughput = change.after
         self.disks.resize(volume.id, size)
         change.applied = True
+
+    def key(self, name: str) -> Key | None:
+        """The key of an id, an alias or an ARN; None where there is none."""
+        return next((key for key in self.kms_keys if name in (key.id, key.arn(self.region), *key.aliases)), None)
 
     def volume(self, volume_id: str) -> Volume:
         """A volume that can be changed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from polly_mesos.testing.ec2 import permissions
 from polly_mesos.testing.ec2.answers import Element, Parameters, Refusal, add, page, set_text, text_of
 from polly_mesos.testing.ec2.rules import check_id, check_tags, check_volume
 from polly_mesos.testing.ec2.state import SIX_HOURS, Cloud, Instance, Modification, Volume
@@ -53,6 +54,7 @@ def _make(cloud: Cloud, parameters: Parameters) -> tuple[Volume, Element]:
     if cloud.used(kind) + size > cloud.quotas[kind]:
         message = f"You have exceeded your maximum {kind} storage limit of {cloud.quotas[kind]} GiB in this region."
         raise Refusal("VolumeLimitExceeded", message)
+    failed = _key_fails(cloud, parameters, snapshot)
     forwarded = parameters.without("ClientToken", "KmsKeyId")
     root = cloud.wire.ask("CreateVolume", {**forwarded, "Size": str(size)})
     now = cloud.now()
@@ -67,15 +69,27 @@ def _make(cloud: Cloud, parameters: Parameters) -> tuple[Volume, Element]:
         multi_attach=multi_attach,
         ready=now + cloud.delays.create,
         visible=now + cloud.delays.visible,
-        # A wrong key is not refused: the volume fails a moment later. Source: API reference, CreateVolume, KmsKeyId.
-        failed=parameters.get("KmsKeyId", "") not in ("", *cloud.kms_keys),
+        failed=failed,
     )
-    if parameters.get("KmsKeyId"):
-        set_text(root, "kmsKeyId", parameters["KmsKeyId"])
-        cloud.kms_key_of[volume.id] = parameters["KmsKeyId"]
+    if key := cloud.key(parameters.get("KmsKeyId", "")) or cloud.key_of.get(snapshot):
+        set_text(root, "kmsKeyId", key.arn(cloud.region))
+        cloud.key_of[volume.id] = key
     cloud.disks.create(volume.id, size, snapshot)
     set_text(root, "status", "creating")
     return volume, root
+
+
+def _key_fails(cloud: Cloud, parameters: Parameters, snapshot: str) -> bool:
+    """A key that is wrong, disabled or not allowed is not refused: the volume fails a moment later.
+
+    Source: the API reference, CreateVolume, KmsKeyId.
+    """
+    name, before = parameters.get("KmsKeyId", ""), cloud.key_of.get(snapshot)
+    key = cloud.key(name) if name else before
+    if key is None:
+        return bool(name)
+    needed = permissions.DATA_KEY if before is None else permissions.DATA_KEY + permissions.OTHER_KEY
+    return not permissions.can_use(cloud, parameters.policy, key, needed)
 
 
 def _size(cloud: Cloud, parameters: Parameters, snapshot: str) -> int:
@@ -131,8 +145,9 @@ def _is_visible(cloud: Cloud, volume_id: str) -> bool:
 def _complete(cloud: Cloud, item: Element, volume: Volume) -> None:
     set_text(item, "status", status_of(cloud, volume))
     set_text(item, "multiAttachEnabled", str(volume.multi_attach).lower())
-    if volume.id in cloud.kms_key_of:
-        set_text(item, "kmsKeyId", cloud.kms_key_of[volume.id])
+    if volume.id in cloud.key_of:
+        set_text(item, "encrypted", "true")
+        set_text(item, "kmsKeyId", cloud.key_of[volume.id].arn(cloud.region))
     for name, value in (("iops", volume.iops), ("throughput", volume.throughput)):
         if value is not None:
             set_text(item, name, str(value))
@@ -176,6 +191,12 @@ def delete(cloud: Cloud, parameters: Parameters) -> Element:
     set_text(root, "return", "true")
     cloud.settle()
     return root
+
+
+def create_tags(cloud: Cloud, parameters: Parameters) -> Element:
+    """CreateTags of what there is already; whether it is there is not looked at."""
+    check_tags(parameters.listed_tags("Tag"))
+    return cloud.wire.ask("CreateTags", parameters)
 
 
 def modify(cloud: Cloud, parameters: Parameters) -> Element:
