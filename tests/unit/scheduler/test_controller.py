@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import ControllerDriver, CreateRequest, PlatformVolume
+from drivers.base import ControllerDriver, CreateRequest, PlatformState, PlatformVolume
 from drivers.directory.controller import DirectoryController
 from drivers.directory.settings import DirectorySettings
 from polly_mesos.errors import PlatformError, PlatformUnavailable, UnknownVolume
@@ -363,3 +363,17 @@ def test_a_volume_is_made_with_its_profiles_options_and_tags(
     assert asked[0].options == {"throughput": 250}
     assert asked[0].tags.labels == {"team": "storage"}
     assert platform.driver.get(volume.id).tags.labels == {"team": "storage"}
+
+
+def test_a_volume_that_its_platform_could_not_make_says_why(
+    ledger: Ledger, volume: Volume, platform: Platform, start: Callable[[], VolumeController]
+) -> None:
+    real = platform.driver.create
+
+    def create(request: CreateRequest) -> PlatformVolume:
+        return dataclasses.replace(real(request), state=PlatformState.ERROR, reason="its key is disabled")
+
+    platform.driver.create = create  # type: ignore[method-assign]
+    start()
+    until(lambda: ledger.volume(volume.id).state is VolumeState.FAILED)
+    assert "its key is disabled" in ledger.volume(volume.id).error
