@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import create_loader
 
 from drivers.base import CreateRequest, Tags
 from drivers.ebs.controller import EbsController
@@ -24,7 +25,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples/ebs-iam-policy.json"
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    with Wire("us-east-1") as wire:
+    """moto, and an SDK that reads its description of EC2 once and not for each client."""
+    loader = create_loader()
+    with pytest.MonkeyPatch.context() as patch, Wire("us-east-1") as wire:
+        patch.setattr("botocore.session.create_loader", lambda *paths: loader)
         yield wire
 
 

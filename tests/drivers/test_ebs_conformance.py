@@ -17,6 +17,9 @@ from polly_mesos.testing.driver_suite.machines import ProcessMachine
 from polly_mesos.testing.ec2 import Delays, Ec2, Fault
 from polly_mesos.testing.ec2.faults import CHANGES
 from polly_mesos.testing.ec2.wire import Wire
+from tests.drivers.ebs_platform import wire
+
+__all__ = ["wire"]
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left", "platform")]
 
@@ -25,15 +28,9 @@ _HERE: dict[str, Ec2] = {}
 _DELAYS = Delays(create=0.02, attach=0.02, detach=0.02, delete=0.05, snapshot=0.02, modify=0.02, optimize=0.02)
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    with Wire("us-east-1") as wire:
-        yield wire
-
-
-@pytest.fixture
-def platform(nothing_left: None, wire: Wire, tmp_path: Path) -> Iterator[Ec2]:
-    with Ec2(tmp_path / "ec2", wire=wire, delays=_DELAYS) as ec2:
+@pytest.fixture(params=["m5.large", "m4.large"], ids=["nitro", "xen"])
+def platform(nothing_left: None, wire: Wire, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ec2]:
+    with Ec2(tmp_path / "ec2", wire=wire, delays=_DELAYS, default_type=request.param) as ec2:
         ec2.cloud.quotas["gp3"] = 1024
         _HERE["ec2"] = ec2
         yield ec2
