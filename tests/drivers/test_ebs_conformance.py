@@ -29,9 +29,13 @@ _DELAYS = Delays(create=0.02, attach=0.02, detach=0.02, delete=0.05, snapshot=0.
 
 
 @pytest.fixture(params=["m5.large", "m4.large"], ids=["nitro", "xen"])
-def platform(nothing_left: None, wire: Wire, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ec2]:
+def platform(
+    nothing_left: None, wire: Wire, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ec2]:
     with Ec2(tmp_path / "ec2", wire=wire, delays=_DELAYS, default_type=request.param) as ec2:
         ec2.cloud.quotas["gp3"] = 1024
+        # A hundred volumes are to come in pages.
+        monkeypatch.setattr("drivers.ebs.controller._PAGE", 40)
         _HERE["ec2"] = ec2
         yield ec2
 
@@ -77,4 +81,6 @@ def lost_answers(settings: Mapping[str, Any]) -> Iterator[None]:
         faults.forget()
 
 
-TestConformance = driver_suite(DRIVER, settings, size=GIB, timeout=20.0, machines=machine, lost_answers=lost_answers)
+TestConformance = driver_suite(
+    DRIVER, settings, size=GIB, timeout=20.0, machines=machine, many=100, lost_answers=lost_answers
+)

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.timeout(240)]
 _DELAYS = Delays(create=0.2, attach=0.2, detach=0.2, delete=0.2)
 
 
-@pytest.fixture
-def ec2(tmp_path: Path) -> Iterator[Ec2]:
-    with Ec2(tmp_path / "ec2", delays=_DELAYS) as ec2:
+@pytest.fixture(params=["m5.large", "m4.large"], ids=["nitro", "xen"])
+def ec2(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ec2]:
+    with Ec2(tmp_path / "ec2", delays=_DELAYS, default_type=request.param) as ec2:
         yield ec2
     assert_nothing_left(tmp_path)
 
@@ -59,6 +59,8 @@ def test_a_volume_is_made_used_by_two_tasks_and_destroyed(
         framework.wait_for("writer", "TASK_FINISHED")
         (volume,) = ec2.cloud.volumes.values()
         assert list(volume.attachments) == [ec2.instance(agent["endpoint"]).id]
+        limit = agent["identities"]["local"]["attach_limit"]
+        assert limit == ec2.instance(agent["endpoint"]).limit - 1, "EC2's own, less the root volume"
         offer, found = _volume(framework)
         framework.accept(offer, task_on(offer, "reader", found, "grep precious data/file"))
         framework.wait_for("reader", "TASK_FINISHED")
