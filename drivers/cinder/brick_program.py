@@ -64,9 +64,27 @@ def _prepared(locks: str) -> Any:
     for found in vars(privileged).values():
         if isinstance(found, context):
             found.set_client_mode(False)
+    _tell_of_missing_programs(importlib.import_module("os_brick.privileged.rootwrap"))
     importlib.import_module("oslo_concurrency.lockutils").set_defaults(locks)
     brick.setup(importlib.import_module("oslo_config.cfg").CONF)
     return importlib.import_module("os_brick.initiator.connector")
+
+
+def _tell_of_missing_programs(rootwrap: Any) -> None:
+    """Let os-brick hear of a program that is not there as of one that failed.
+
+    It expects no other error: version 6.1 has no connector at all on a host without DMI and without ``dmidecode``.
+    """
+    failed = importlib.import_module("oslo_concurrency.processutils").ProcessExecutionError
+    execute = rootwrap.custom_execute
+
+    def told(*command: str, **options: Any) -> Any:
+        try:
+            return execute(*command, **options)
+        except OSError as error:
+            raise failed(cmd=command[0], description=str(error)) from error
+
+    rootwrap.custom_execute = told
 
 
 if __name__ == "__main__":
