@@ -85,8 +85,14 @@ class Brick:
         self._ask({"do": "extend", "connection": connection}, {}, _LONGEST)
 
     def _ask(self, request: Json, secret: Json, timeout: float) -> Any:
-        for directory in (self._locks, self.mounts):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for directory in (self._locks, self.mounts):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"os-brick has no directory for its locks and mounts: {error}",
+                remedy="let host_directory name a directory that root can write to on this host",
+            ) from error
         whole = json.dumps({**request, "locks": str(self._locks), "mounts": str(self.mounts)})
         output, errors = _run(self._python, whole, max(timeout, _SHORTEST), request["do"])
         try:
@@ -100,7 +106,7 @@ class Brick:
             return answer.get("answer")
         message = _without(str(answer["error"]), secret)
         if answer["kind"] == "missing":
-            raise BrickMissing(f"{self._python} has no os-brick: {message}", remedy=_REMEDY)
+            raise BrickMissing(f"{self._python} has no os-brick that works: {message}", remedy=_REMEDY)
         kind = DeviceNotFound if answer["kind"] in _NOT_FOUND else HostError
         raise kind(
             f"os-brick could not {request['do']}: {message} ({answer['kind']})",

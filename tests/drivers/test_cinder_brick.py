@@ -252,6 +252,12 @@ class TestProgram:
             driver.locate(attachment(), 1.0)
         assert driver.held() == {}
 
+    def test_a_directory_that_cannot_be_made_is_told(self, host: Host) -> None:
+        (host.root / "file").touch()
+        with pytest.raises(HostError, match="no directory") as caught:
+            CinderHost({**host.settings, "host_directory": str(host.root / "file/state")}, NODE).identify()
+        assert "host_directory" in caught.value.remedy
+
 
 class TestConnections:
     """What is not known to be harmless is kept by nobody."""
