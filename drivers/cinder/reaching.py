@@ -24,6 +24,7 @@ from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONNECTOR_SECONDS = 600.0
 _NAMED = ("vol_uuid", "volume_nguid")
 """What of a connection names the device itself, as the kernel shows it. Source: os-brick's nvmeof connector."""
 
@@ -34,19 +35,23 @@ class ReachingHost(HostDriver):
     def __init__(self, settings: Mapping[str, Any], node: str) -> None:
         self._node = node
         directory = Path(fill(str(settings.get("host_directory", "/var/lib/polly/cinder")), node))
+        self._ask_again, self._details = float("-inf"), {"connector": "{}"}
         self._root = fill(str(settings.get("host_root", "/")), node)
         self._devices = BlockDevices(self._root)
         self._records = HostRecords(directory / "records")
         self._brick = Brick(fill(str(settings.get("os_brick_python", "/usr/bin/python3")), node), directory)
 
     def identify(self) -> HostIdentity:
-        """The agent's host name, and os-brick's connector.
+        """The agent's host name, and os-brick's connector; os-brick is asked for it now and then only.
 
         :raises HostError: there is no os-brick, without which no volume can be brought here
         """
         name = self._node.rpartition(":")[0] or socket.gethostname()
-        connector = self._brick.connector(name, _address(name))
-        return HostIdentity(name, details={"connector": json.dumps(connector, sort_keys=True)})
+        if time.monotonic() >= self._ask_again:
+            connector = self._brick.connector(name, _address(name))
+            self._details = {"connector": json.dumps(connector, sort_keys=True)}
+            self._ask_again = time.monotonic() + _CONNECTOR_SECONDS
+        return HostIdentity(name, details=self._details)
 
     def locate(self, attachment: Json, timeout: float) -> str:
         known = {name: value for name, value in attachment.items() if name != VALUES}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,20 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path)
     with made.tree:
         yield made
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def wait_until(look: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30.0
+    while not look():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
 
 
 def attachment(volume: str = "", **connection: Any) -> dict[str, Any]:
@@ -226,9 +242,7 @@ class TestProgram:
         host.script(f"sleep 600 & echo $! > {host.root}/child; wait\n")
         with pytest.raises(DeviceNotFound, match="did not connect"):
             host.driver.locate(attachment(), 0.1)
-        child = int((host.root / "child").read_text())
-        state = Path(f"/proc/{child}/stat")
-        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+        wait_until(lambda: has_ended(int((host.root / "child").read_text())), "the child to end")
 
     @pytest.mark.parametrize("script", ["echo no json", "exit 1", "echo 'trouble' >&2"])
     def test_an_answer_that_is_none_is_told(self, host: Host, script: str) -> None:
@@ -251,6 +265,36 @@ class TestProgram:
         with pytest.raises(HostError, match="os-brick"):
             driver.locate(attachment(), 1.0)
         assert driver.held() == {}
+
+    def test_who_the_host_is_is_asked_once_by_each_executor(self, host: Host) -> None:
+        host.answer({"initiator": "iqn.2026-11.org.example:host"})
+        driver = host.driver
+        first = driver.identify()
+        assert first == driver.identify() == host.driver.identify()
+        assert (first.host, json.loads(first.details["connector"])) == (
+            "192.0.2.1",
+            {"initiator": "iqn.2026-11.org.example:host"},
+        )
+        (asked, again) = host.requests()
+        assert (asked["do"], asked["host"], asked["address"]) == ("connector", "192.0.2.1", "192.0.2.1")
+        assert again == asked
+
+    def test_it_ends_with_the_executor_that_asked(self, host: Host) -> None:
+        """Else it would connect behind the back of the next one."""
+        brick = host.root / "libraries/os_brick"
+        brick.mkdir(parents=True)
+        begun = host.root / "begun"
+        (brick / "__init__.py").write_text(
+            f"import os, time\nopen({str(begun)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+        )
+        program = host.root / "python"
+        program.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={brick.parent} exec {sys.executable} "$@"\n')
+        asking = f"from drivers.cinder.host import CinderHost\nCinderHost({host.settings!r}, {NODE!r}).identify()"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen([sys.executable, "-c", asking], env=environment) as executor:
+            wait_until(lambda: begun.exists() and bool(begun.read_text()), "os-brick to be asked")
+            executor.kill()
+        wait_until(lambda: has_ended(int(begun.read_text())), "os-brick's program to end")
 
     def test_a_directory_that_cannot_be_made_is_told(self, host: Host) -> None:
         (host.root / "file").touch()

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,8 +17,11 @@ from drivers.cinder import DRIVER, GIB
 from drivers.cinder.connections import VALUES, WITHHELD
 from drivers.cinder.controller import CinderController
 from drivers.cinder.settings import CinderSettings
-from polly_mesos.agent_api import PublishState, PublishTarget
+from polly_mesos.agent_api import Assignment, PublishState, PublishTarget
 from polly_mesos.errors import HostError, NotSupported, PlatformUnavailable, UnknownVolume
+from polly_mesos.executor.holdings import Holdings
+from polly_mesos.executor.mapping import HostTools
+from polly_mesos.executor.recovery import recover
 from polly_mesos.model import HostIdentity, Json
 from polly_mesos.testing import driver_suite
 from polly_mesos.testing.driver_suite.harness import MACHINE, NODE, OTHER_NODE, Harness
@@ -75,6 +78,16 @@ class Given:
         self.host.release({"volume": self.volume})
         self.controller.detach(self.volume, self.identity)
         self.controller.delete(self.volume)
+
+
+class Unmounted:
+    """A host on which nothing is mounted."""
+
+    def mounted(self, _volume_root: str) -> dict[str, str]:
+        return {}
+
+    def is_device_mounted(self, _device: str) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -134,6 +147,14 @@ class TestLettingGo:
         assert given.host.held() == {device: given.attachment}
         assert host_of(given.settings, OTHER_NODE).held() == {}
         given.host.release(given.host.held()[device])
+        assert given.host.held() == {}
+        assert device not in [f"/dev/{entry.name}" for entry in cloud().bare_hosts.bound()]
+
+    def test_a_new_executor_lets_go_of_what_nothing_mounts(self, given: Given, tmp_path: Path) -> None:
+        device = given.host.locate(given.whole, 10.0)
+        assignment = Assignment(1, (), (), {})
+        tools = cast(HostTools, Unmounted())
+        recover(Holdings(str(tmp_path)), {"cloud": given.host}, tools, str(tmp_path), assignment)
         assert given.host.held() == {}
         assert device not in [f"/dev/{entry.name}" for entry in cloud().bare_hosts.bound()]
 
