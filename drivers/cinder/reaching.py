@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -25,8 +27,8 @@ from polly_mesos.model import HostIdentity, Json
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONNECTOR_SECONDS = 600.0
-_NAMED = ("vol_uuid", "volume_nguid")
-"""What of a connection names the device itself, as the kernel shows it. Source: os-brick's nvmeof connector."""
+_NAMED = {"uuid": "vol_uuid", "nguid": "volume_nguid"}
+"""What the kernel shows of an NVMe namespace -> what Cinder calls it. Source: os-brick's nvmeof connector."""
 
 
 class ReachingHost(HostDriver):
@@ -120,6 +122,7 @@ class ReachingHost(HostDriver):
         if record.image:
             image_files.let_go(record.image)
         elif self._is_same(record):
+            _check_unused(record.path)
             flush(record.path)
         self._brick.disconnect(record.attachment["connection"], record.device)
         if record.serials and self._is_same(record):
@@ -144,8 +147,9 @@ class ReachingHost(HostDriver):
         if connection.get("export"):
             image_files.wait_for(path, deadline)
             image_files.check(path, connection, self._brick.mounts, size)
-            image = os.path.realpath(path)
-            located = replace(record, image=image, path=image_files.device_of(image, deadline))
+            bound = replace(record, image=os.path.realpath(path))
+            self._records.put(bound)  # before it is: whoever lets go must know of it
+            located = replace(bound, path=image_files.device_of(bound.image, deadline))
         else:
             located = self._verified(record, os.path.join(self._root, path.lstrip("/")), size)
         for other in self._records.all():
@@ -161,19 +165,23 @@ class ReachingHost(HostDriver):
         device = self._devices.named(os.path.basename(os.path.realpath(path)))
         if device is None:
             raise DeviceNotFound(f"os-brick gives {path}, which is no disk of this host", remedy="see `lsblk`")
-        named = [
-            str(record.attachment["connection"][name]) for name in _NAMED if name in _connection(record.attachment)
-        ]
         if record.serials and record.serials != device.serials:
             raise _another(device.path, device.serials, "was", record.serials)
-        if named and device.serials and not any(_means(serial, named) for serial in device.serials):
-            raise _another(device.path, device.serials, "should be", named)
+        for file, name in _NAMED.items():
+            told, shown = record.attachment["connection"].get(name), self._shown(device.name, file)
+            if told and shown and _plain(shown) != _plain(str(told)):
+                raise _another(device.path, (shown,), "should be", told)
         if device.size < size:
             raise HostError(
                 f"{device.path} has {device.size} bytes, and volume {record.volume} has {size}",
                 remedy="let the host look at the sizes of its disks anew; else it is another disk",
             )
         return replace(record, path=device.path, serials=device.serials)
+
+    def _shown(self, disk: str, file: str) -> str:
+        with contextlib.suppress(OSError):
+            return (Path(self._root) / "sys/block" / disk / file).read_text().strip()
+        return ""
 
     def _is_same(self, record: HostRecord) -> bool:
         """Whether the kernel still has the recorded device for this volume."""
@@ -218,6 +226,20 @@ def _secret(known: Json, attachment: Json) -> Json:
     return secret
 
 
+def _check_unused(path: str) -> None:
+    """Refuse to take a disk away while a file system is on it, mounted or open without a path to it.
+
+    os-brick does not look; a loop device stays by itself.
+    """
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise HostError(
+                f"{path} is in use", remedy=f"see /proc/mounts, and `fuser -vm {path}`; it is tried again"
+            ) from error
+
+
 def _address(name: str) -> str:
     """The address that back ends are to know this host by."""
     try:
@@ -230,9 +252,8 @@ def _address(name: str) -> str:
         return ""
 
 
-def _means(serial: str, named: list[str]) -> bool:
-    plain = re.sub("[^0-9a-f]", "", serial.lower().rpartition(".")[2])
-    return any(re.sub("[^0-9a-f]", "", name.lower()) == plain for name in named)
+def _plain(identifier: str) -> str:
+    return identifier.replace("-", "").lower()
 
 
 def _another(path: str, serials: tuple[str, ...], verb: str, expected: object) -> HostError:

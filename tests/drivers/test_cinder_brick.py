@@ -151,14 +151,28 @@ class TestDisks:
         with pytest.raises(HostError, match=f"is volume {first['volume']} here"):
             host.driver.locate(second, 1.0)
 
-    def test_a_disk_that_cinder_calls_by_name_must_have_it(self, host: Host) -> None:
+    @pytest.mark.parametrize(("file", "told"), [("uuid", "vol_uuid"), ("nguid", "volume_nguid")])
+    def test_a_namespace_that_cinder_calls_by_name_must_have_it(self, host: Host, file: str, told: str) -> None:
         name = str(uuid.uuid4())
-        place = host.plug("nvme1n1", {"wwid": f"uuid.{name}"})
-        assert host.driver.locate(attachment(vol_uuid=name), 1.0) == place
-        with pytest.raises(HostError, match="should be"):
-            CinderHost({**host.settings, "host_directory": str(host.root / "other")}, NODE).locate(
-                attachment(vol_uuid=str(uuid.uuid4())), 1.0
-            )
+        place = host.plug("nvme1n1", {"wwid": "eui.6001", file: f"{name}\n"})
+        right = attachment(**{told: name.replace("-", "").upper()})
+        assert host.driver.locate(right, 1.0) == place
+        host.driver.release(right)
+        with pytest.raises(HostError, match=f"identifies itself as {name}, and should be"):
+            host.driver.locate(attachment(**{told: str(uuid.uuid4())}), 1.0)
+
+    def test_a_disk_with_a_file_system_that_is_in_use_is_not_taken_away(self, host: Host) -> None:
+        place, one = host.plug("sda", {"device/wwid": "naa.6001"}), attachment()
+        host.driver.locate(one, 1.0)
+        descriptor = os.open(place, os.O_RDONLY | os.O_EXCL)  # as the kernel has it for a mount
+        try:
+            with pytest.raises(HostError, match="is in use"):
+                host.driver.release(one)
+        finally:
+            os.close(descriptor)
+        assert [asked["do"] for asked in host.requests()] == ["connect"]
+        host.driver.release(one)
+        assert host.driver.held() == {}
 
     def test_what_is_no_disk_of_this_host_is_not_found(self, host: Host) -> None:
         host.answer({"type": "block", "path": "/dev/sdz"})

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from drivers.base import CreateRequest, HostDriver, PlatformVolume, Tags, load_class
-from drivers.cinder import DRIVER, GIB
+from drivers.cinder import DRIVER, GIB, image_files
 from drivers.cinder.connections import VALUES, WITHHELD
 from drivers.cinder.controller import CinderController
 from drivers.cinder.settings import CinderSettings
@@ -164,6 +164,23 @@ class TestLettingGo:
         assert given.host.held() == {device: {"volume": given.volume}}
         given.host.release({"volume": given.volume})
         assert given.host.held() == {}
+
+    def test_a_host_that_ended_just_after_binding_lets_go_of_what_it_bound(
+        self, given: Given, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def ends(image: str, deadline: float) -> str:
+            device_of(image, deadline)
+            raise KeyboardInterrupt
+
+        device_of = image_files.device_of
+        with monkeypatch.context() as patch:
+            patch.setattr(image_files, "device_of", ends)
+            with pytest.raises(KeyboardInterrupt):
+                given.host.locate(given.whole, 10.0)
+        assert len(cloud().bare_hosts.bound()) == 1
+        assert list(given.host.held().values()) == [given.attachment]
+        given.host.release(given.attachment)
+        assert cloud().bare_hosts.bound() == []
 
     def test_a_device_in_use_is_not_let_go_of(self, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("drivers.cinder.image_files._UNBIND_SECONDS", 0.05)
