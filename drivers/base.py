@@ -15,14 +15,13 @@ Sizes are bytes. A driver is done when :func:`polly_mesos.testing.driver_suite` 
 from __future__ import annotations
 
 import enum
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from polly_mesos.errors import NotSupported, UnknownDriver
-from polly_mesos.model import MB, Filesystem, HostIdentity, Json, Profile
+from polly_mesos.errors import NotSupported
+from polly_mesos.model import Filesystem, HostIdentity, Json, Profile
 
 
 class Capability(enum.StrEnum):
@@ -157,29 +156,6 @@ class Check:
     passed: bool | None
     detail: str
     remedy: str = ""
-
-
-class DriverSettings:
-    """What a driver's settings type may inherit, to judge more than its own fields."""
-
-    __slots__ = ()
-
-    def zone_of(self, profile: Profile) -> str:
-        """The zone where the profile's volumes are made: its own, or what the service has for profiles without one."""
-        return profile.zone
-
-    def reach_of(self, profile: Profile) -> tuple[str, ...]:
-        """The zones whose hosts can have the profile's volumes; empty where all can.
-
-        :param profile: with the zone that :meth:`zone_of` gave
-        """
-        return (profile.zone,) if profile.zone else ()
-
-    def check_profile(self, profile: Profile) -> None:
-        """Refuse a profile that this service cannot fulfil, before anything is asked of the platform.
-
-        :raises FieldError: with ``field`` as polly.yml names it below the profile: ``type``, ``options.throughput``
-        """
 
 
 class ControllerDriver(ABC):
@@ -365,56 +341,3 @@ class HostDriver(ABC):
 
     def rescan(self, attachment: Json) -> None:
         """Make the host see a size that the platform has changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """What the entry-point group ``polly_mesos.drivers`` points at.
-
-    :param controller: ``module:class`` of the controller side, imported only when a service uses it
-    :param host: ``module:class`` of the host side; what it imports of its own package goes to the agents with it
-    :param settings: ``module:class`` of a frozen dataclass that polly.yml's service is checked against; ``driver``,
-        ``fencing`` and ``tags`` are words of every service, and no field can be called so
-    :param host_settings: names of the settings that hosts may know; credentials never are among them
-    :param filesystems: what its volumes can hold; the first is meant where a profile names none
-    :param options: ``module:class`` of a frozen dataclass that a profile's ``options`` are checked against; empty where
-        its profiles have none
-    :param granularity: bytes; what the platform allocates at once: Polly asks for multiples alone
-    :param minimum_size: bytes of the smallest volume
-    :param old_names: what else polly.yml may call the driver; a note tells the name of today
-    :param old_settings: what else polly.yml may call its settings, in any case, and what they are called today
-    :param dropped_settings: settings of old that mean nothing any more, and why, in one sentence
-    """
-
-    name: str
-    controller: str
-    host: str
-    settings: str
-    host_settings: tuple[str, ...] = ()
-    filesystems: tuple[Filesystem, ...] = (Filesystem.EXT4, Filesystem.XFS)
-    options: str = ""
-    granularity: int = MB
-    minimum_size: int = MB
-    old_names: tuple[str, ...] = ()
-    old_settings: Mapping[str, str] = field(default_factory=dict)
-    dropped_settings: Mapping[str, str] = field(default_factory=dict)
-
-
-def load_class(spec: str) -> type[Any]:
-    """The class that ``module:class`` names, as the fields of :class:`Driver` do.
-
-    :raises UnknownDriver: the module cannot be imported, or has no such class
-    """
-    module_name, separator, class_name = spec.partition(":")
-    if not (module_name and separator and class_name):
-        raise UnknownDriver(f"{spec!r} does not name a class", remedy="write module:class")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
-    except ImportError as error:
-        raise UnknownDriver(
-            f"the driver's module {module_name!r} cannot be imported: {error}",
-            remedy="install the package, or the extra of polly-mesos, that has the driver and its platform's library",
-        ) from error
-    if not isinstance(found, type):
-        raise UnknownDriver(f"module {module_name!r} has no class {class_name!r}")
-    return found

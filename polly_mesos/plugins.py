@@ -7,13 +7,13 @@ import functools
 import logging
 from importlib.metadata import EntryPoint, entry_points
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.errors import UnknownDriver
 
 log = logging.getLogger(__name__)
 
 GROUP = "polly_mesos.drivers"
-"""The entry-point group; each entry's name is the driver's name, and it points at a :class:`~drivers.base.Driver`."""
+"""The entry-point group; an entry has the driver's name, and points at a :class:`~drivers.declaration.Driver`."""
 
 
 def installed_drivers() -> dict[str, Driver]:
@@ -61,7 +61,7 @@ def _load(entry: EntryPoint) -> Driver:
         ) from error
     if not isinstance(driver, Driver):
         raise UnknownDriver(
-            f"driver {entry.name!r} ({entry.value}) is not a drivers.base.Driver",
+            f"driver {entry.name!r} ({entry.value}) is not a drivers.declaration.Driver",
             remedy="its package is to be corrected",
         )
     return driver

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 
 GIB = 1024**3
 """Cinder's unit of size."""

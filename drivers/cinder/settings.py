@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from drivers.base import DriverSettings
+from drivers.declaration import DriverSettings
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.model import Profile
 

@@ -6,7 +6,7 @@ see the directory at the same path; on one machine that is so by itself.
 
 from __future__ import annotations
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.model import Filesystem
 
 DRIVER = Driver(

@@ -5,7 +5,7 @@ See ``docs/drivers/ebs.md`` for settings, limits and the permissions that it nee
 
 from __future__ import annotations
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 
 _GIB = 1 << 30
 

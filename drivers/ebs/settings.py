@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from drivers.base import DriverSettings
+from drivers.declaration import DriverSettings
 from drivers.ebs.volume_types import GIB, check_shape, type_named
 from polly_mesos.errors import ConfigurationError, FieldError
 from polly_mesos.model import Profile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 
 DRIVER = Driver(
     name="gce",

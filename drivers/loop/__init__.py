@@ -5,7 +5,7 @@ Every host that uses the service must see the directory at the same path; on one
 
 from __future__ import annotations
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 
 DRIVER = Driver(
     name="loop",

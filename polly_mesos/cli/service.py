@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from drivers.base import Check, load_class
+from drivers.base import Check
+from drivers.declaration import load_class
 from polly_mesos.cli.output import format_option, show
 from polly_mesos.config import Configuration, load
 from polly_mesos.errors import PollyError, UnknownService

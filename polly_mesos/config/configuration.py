@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.config.settings import (
     AgentSettings,
     CheckSettings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.config.document import Document, Path
 
 

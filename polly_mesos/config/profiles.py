@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drivers.base import Driver, DriverSettings, load_class
+from drivers.declaration import Driver, DriverSettings, load_class
 from polly_mesos.config.configuration import Service
 from polly_mesos.config.document import Document, Path
 from polly_mesos.config.quantities import format_size

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from drivers.base import Capability, Driver, load_class
+from drivers.base import Capability
+from drivers.declaration import Driver, load_class
 from polly_mesos.config.configuration import Service, is_secret
 from polly_mesos.config.document import Document, Path
 from polly_mesos.config.old_settings import modern

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from drivers.base import HostDriver, load_class
+from drivers.base import HostDriver
+from drivers.declaration import load_class
 from polly_mesos.agent_api import HostService
 from polly_mesos.errors import PollyError
 from polly_mesos.model import Filesystem, HostIdentity

@@ -45,6 +45,7 @@ _WHERE_INSTALLED = ("sniffio", "typing_extensions")
 _OWN = tuple(
     f"polly_mesos/{name}.py" for name in ("__init__", "agent_api", "errors", "fault_catalogue", "faults", "model")
 )
+_OF_EVERY_DRIVER = ("drivers.base", "drivers.declaration")
 _OWN_TREES = ("polly_mesos/executor", "polly_mesos/mesos")
 _NOT_OURS = ("polly_mesos/mesos/local",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -136,7 +137,7 @@ def _host_sides(host_drivers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 
     The controller side stays here: it may need a platform's SDK, and agents have no use for it.
     """
-    waiting = ["drivers.base", *(specification.partition(":")[0] for specification in sorted(host_drivers))]
+    waiting = [*_OF_EVERY_DRIVER, *(specification.partition(":")[0] for specification in sorted(host_drivers))]
     for module in waiting:
         if _source_of(module) is None:
             raise ConfigurationError(

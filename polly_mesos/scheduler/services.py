@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Mapping
 
-from drivers.base import Capability, ControllerDriver, load_class
+from drivers.base import Capability, ControllerDriver
+from drivers.declaration import load_class
 from polly_mesos.agent_api import HostService
 from polly_mesos.config import Configuration, Fencing
 from polly_mesos.errors import PollyError

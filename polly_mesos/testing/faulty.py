@@ -9,16 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from drivers.base import (
-    Capacity,
-    ControllerDriver,
-    CreateRequest,
-    Fence,
-    Page,
-    PlatformSnapshot,
-    PlatformVolume,
-    Tags,
-)
+from drivers.base import Capacity, ControllerDriver, CreateRequest, Fence, Page, PlatformSnapshot, PlatformVolume, Tags
 from polly_mesos.model import HostIdentity, Json
 
 P = ParamSpec("P")

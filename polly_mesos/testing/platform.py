@@ -28,7 +28,6 @@ from drivers.base import (
     Capacity,
     ControllerDriver,
     CreateRequest,
-    Driver,
     Fence,
     HostDriver,
     Page,
@@ -36,6 +35,7 @@ from drivers.base import (
     PlatformVolume,
     Tags,
 )
+from drivers.declaration import Driver
 from polly_mesos.errors import (
     AlreadyExists,
     DeviceNotFound,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from drivers.base import load_class
 from drivers.cinder import DRIVER
+from drivers.declaration import load_class
 from polly_mesos.errors import UnsupportedPlatform
 from polly_mesos.mesos.local.progress import Step
 from polly_mesos.model import HostIdentity, Json

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.model import Json
 
 HOLDS_OPEN = """
@@ -26,7 +26,7 @@ sys.stdin.read()
 
 _EXECUTOR = """
 import json, sys
-from drivers.base import load_class
+from drivers.declaration import load_class
 driver, settings, node = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 host = load_class(driver)(settings, node)
 host.identify()

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from drivers.base import CreateRequest, HostDriver, PlatformVolume, Tags, load_class
+from drivers.base import CreateRequest, HostDriver, PlatformVolume, Tags
 from drivers.cinder import DRIVER, GIB, image_files
 from drivers.cinder.connections import VALUES, WITHHELD
 from drivers.cinder.controller import CinderController
 from drivers.cinder.settings import CinderSettings
+from drivers.declaration import load_class
 from polly_mesos.agent_api import Assignment, PublishState, PublishTarget
 from polly_mesos.errors import HostError, NotSupported, PlatformUnavailable, UnknownVolume
 from polly_mesos.executor.holdings import Holdings

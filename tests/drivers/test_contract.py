@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import CreateRequest, Driver, Tags, load_class
+from drivers.base import CreateRequest, Tags
+from drivers.declaration import Driver, load_class
 from drivers.directory import DRIVER as DIRECTORY
 from drivers.directory.controller import DirectoryController
 from drivers.directory.settings import DirectorySettings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import ControllerDriver, CreateRequest, PlatformState, Tags, load_class
+from drivers.base import ControllerDriver, CreateRequest, PlatformState, Tags
+from drivers.declaration import load_class
 from polly_mesos.errors import Conflict, UnknownVolume
 from polly_mesos.model import MB, Filesystem, HostIdentity
 from tests.drivers import crashes

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from drivers.base import CreateRequest, Tags, load_class
+from drivers.base import CreateRequest, Tags
+from drivers.declaration import load_class
 from drivers.loop import DRIVER
 from drivers.loop.settings import LoopSettings
 from polly_mesos.agent_api import PublishState, PublishTarget, Welcome

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Driver, DriverSettings
+from drivers.declaration import Driver, DriverSettings
 from polly_mesos import plugins
 from polly_mesos.config import Configuration, load
 from polly_mesos.config.document import ConfigurationErrors

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.config import Configuration, ConfigurationErrors, describe, load
 from polly_mesos.config import services as services_module
 

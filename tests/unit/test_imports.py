@@ -59,6 +59,9 @@ FAULTS = ("polly_mesos.faults", "polly_mesos.fault_catalogue")
 MODEL = ("polly_mesos.model", "polly_mesos.errors", *FAULTS)
 """What everything but model and errors may import."""
 
+DRIVERS = ("drivers.base", "drivers.declaration")
+"""What is there for every driver: the contract, and what a driver says of itself."""
+
 ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("polly_mesos.model",), ()),
     (("polly_mesos.errors",), ()),
@@ -68,7 +71,7 @@ ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("polly_mesos.mesos",), (*MODEL, "polly_mesos.agent_api", "polly_mesos.mesos")),
     (
         ("polly_mesos.executor",),
-        (*MODEL, "polly_mesos.agent_api", "polly_mesos.mesos", "polly_mesos.executor", "drivers.base"),
+        (*MODEL, "polly_mesos.agent_api", "polly_mesos.mesos", "polly_mesos.executor", *DRIVERS),
     ),
     (("polly_mesos.config", "polly_mesos.plugins"), (*MODEL, "polly_mesos.config", "polly_mesos.plugins", "drivers")),
     (
@@ -81,7 +84,7 @@ ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
             "polly_mesos.mesos",
             "polly_mesos.plugins",
             "polly_mesos.scheduler",
-            "drivers.base",
+            *DRIVERS,
         ),
     ),
     (
@@ -93,7 +96,7 @@ ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
             "polly_mesos.ledger",
             "polly_mesos.mesos",
             "polly_mesos.scheduler",
-            "drivers.base",
+            *DRIVERS,
         ),
     ),
     (("drivers",), (*MODEL, "drivers")),
@@ -117,7 +120,7 @@ def travels(name: str) -> bool:
     """Whether a module is in the executor's artifact."""
     if below(name, *NEVER_ON_AGENTS):
         return False
-    return below(name, *ON_AGENTS) or below(name, "drivers.base") or (below(name, "drivers") and name.endswith(".host"))
+    return below(name, *ON_AGENTS) or below(name, *DRIVERS) or (below(name, "drivers") and name.endswith(".host"))
 
 
 @pytest.mark.parametrize(("packages", "allowed"), ALLOWED, ids=lambda value: value[0] if value else "nothing")

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos import plugins
 from polly_mesos.errors import UnknownDriver
 
@@ -26,7 +26,7 @@ def test_an_unknown_driver_is_named_with_what_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("target", "reason"),
-    [("no_such_module:DRIVER", "cannot be imported"), ("json:loads", "is not a drivers.base.Driver")],
+    [("no_such_module:DRIVER", "cannot be imported"), ("json:loads", "is not a drivers.declaration.Driver")],
 )
 def test_a_broken_driver_is_reported_and_does_not_harm_the_others(
     target: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Driver
+from drivers.declaration import Driver
 from polly_mesos.model import MB
 from polly_mesos.testing.driver_suite.attachments import AttachmentTests
 from polly_mesos.testing.driver_suite.copies import CopyTests

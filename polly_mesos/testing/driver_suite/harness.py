@@ -18,14 +18,13 @@ from drivers.base import (
     Capability,
     ControllerDriver,
     CreateRequest,
-    Driver,
     HostDriver,
     PlatformSnapshot,
     PlatformState,
     PlatformVolume,
     Tags,
-    load_class,
 )
+from drivers.declaration import Driver, load_class
 from polly_mesos.errors import HostError, PlatformError, UnknownVolume
 from polly_mesos.model import HostIdentity, Json
 from polly_mesos.testing.driver_suite.machines import Machine, Machines, ProcessMachine

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from drivers.base import Driver, HostDriver, load_class
+from drivers.base import HostDriver
+from drivers.declaration import Driver, load_class
 from polly_mesos.model import HostIdentity, Json
 
 
@@ -84,7 +85,7 @@ _PROGRAM = """
 import dataclasses, json, os, sys
 path, driver, settings, node = json.loads(sys.argv[1])
 sys.path[:] = path
-from drivers.base import load_class
+from drivers.declaration import load_class
 host = load_class(driver)(settings, node)
 print(json.dumps(dataclasses.asdict(host.identify())), flush=True)
 used = []

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from drivers.base import ControllerDriver, CreateRequest, Tags, load_class
+from drivers.base import ControllerDriver, CreateRequest, Tags
+from drivers.declaration import load_class
 from drivers.directory import DRIVER as DIRECTORY
 from drivers.directory.settings import DirectorySettings
 from drivers.loop import DRIVER as LOOP

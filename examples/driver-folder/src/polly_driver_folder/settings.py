@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from drivers.base import CreateRequest, DriverSettings
+from drivers.base import CreateRequest
+from drivers.declaration import DriverSettings
 from polly_mesos.errors import ConfigurationError
 from polly_mesos.model import Profile
 
