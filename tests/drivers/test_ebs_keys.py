@@ -98,6 +98,18 @@ def test_a_volume_whose_key_cannot_be_used_is_not_attached_and_later_is(ec2: Ec2
     driver.attach(volume.id, host)
 
 
+def test_the_example_policy_reaches_no_other_key(ec2: Ec2, key: Key) -> None:
+    ec2.cloud.kms_keys.append(Key("99999999-2222-3333-4444-555555555555", ("alias/others",)))
+    theirs = controller(ec2).create(request(**encrypted("alias/others")))
+    ec2.accounts[KEY] = Account(SECRET, policy=Policy(example()))
+    driver = controller(ec2)
+    assert driver.get(driver.create(request(**encrypted())).id).state is PlatformState.AVAILABLE
+    with pytest.raises(UnknownVolume):
+        driver.get(driver.create(request(**encrypted("alias/others"))).id)
+    with pytest.raises(PlatformDenied):
+        driver.attach(theirs.id, HostIdentity(ec2.instance("node").id))
+
+
 @pytest.mark.parametrize("own_key", [False, True])
 def test_a_snapshot_keeps_the_key_and_restoring_needs_it(ec2: Ec2, key: Key, own_key: bool) -> None:
     driver = controller(ec2)
