@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from drivers.base import PlatformState
 from polly_mesos.errors import InvalidRequest, PlatformDenied, PlatformError, UnknownVolume
-from polly_mesos.model import HostIdentity
+from polly_mesos.ledger import Ledger
+from polly_mesos.model import HostIdentity, Pool, Profile, Volume, VolumeKind, VolumeState
+from polly_mesos.scheduler.controller import VolumeController
 from polly_mesos.testing.ec2 import KEY, SECRET, Account, Ec2, Key, Policy
 from polly_mesos.testing.ec2.permissions import DATA_KEY
-from tests.drivers.ebs_platform import controller, ec2, example, request, wire
+from tests.drivers.ebs_platform import CLUSTER, GIB, controller, ec2, example, request, wire
 
 __all__ = ["ec2", "wire"]
 
@@ -67,6 +73,34 @@ def test_a_volume_that_is_taken_back_is_told_after_a_restart_too(ec2: Ec2) -> No
     after._begun = {token: (volume, since - 3600.0) for token, (volume, since) in began.items()}
     with pytest.raises(InvalidRequest, match="took it back"):
         after.create(asked)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_polly_fails_a_volume_that_ec2_could_not_encrypt_and_tells_the_key(
+    ec2: Ec2, key: Key, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polly_mesos.scheduler.controller._UNKNOWN_SECONDS", 0.05)
+    key.state, ec2.cloud.failed_volumes_stay = "Disabled", stays
+    gold = Profile("gold", "aws", encryption=True, options={"kms_key": "alias/polly"})
+    driver = controller(ec2, consistency_timeout=0.05)
+    services = SimpleNamespace(profiles={"gold": gold}, controller=lambda service: driver)
+    with Ledger.open(tmp_path / "ledger.db", CLUSTER) as ledger:
+        ledger.set_pool(Pool("gold", "gold", "aws", "", 10 * GIB))
+        wanted = Volume(str(uuid.uuid4()), "gold", "gold", "aws", VolumeKind.MOUNT, GIB, VolumeState.CREATING)
+        volume = ledger.add_volume(wanted)
+        looks = VolumeController(ledger, services, cluster=CLUSTER)  # type: ignore[arg-type]
+        deadline = time.monotonic() + 30.0
+        while ledger.volume(volume.id).state is VolumeState.CREATING:
+            assert time.monotonic() < deadline
+            looks.step(volume.id)
+        failed = ledger.volume(volume.id)
+        assert failed.state is VolumeState.FAILED
+        assert "alias/polly" in failed.error or key.id in failed.error
+        ledger.delete_volume(volume.id)
+        while ledger.volume(volume.id).state is not VolumeState.DELETED:
+            assert time.monotonic() < deadline
+            looks.step(volume.id)
+    assert driver.list().volumes == ()
 
 
 def test_a_volume_that_stays_in_error_says_why(ec2: Ec2) -> None:
