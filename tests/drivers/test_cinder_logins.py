@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from drivers.base import CreateRequest, Tags
+from drivers.base import Capability, CreateRequest, Tags
 from drivers.cinder import GIB
 from drivers.cinder.controller import CinderController
 from drivers.cinder.settings import CinderSettings
-from polly_mesos.errors import ConfigurationError, PlatformDenied, VolumeInUse
+from polly_mesos.errors import ConfigurationError, NotSupported, PlatformDenied, VolumeInUse
 from polly_mesos.model import HostIdentity
 from polly_mesos.testing.openstack.cloud import PROJECT, REGION, USER
 from tests.drivers.cinder_cloud import cloud
@@ -125,8 +125,10 @@ class TestWithoutNova:
         driver = CinderController(CinderSettings(**cloud().login(attach_by="cinder")), "bare-metal")
         token = str(uuid.uuid4())
         volume = available(driver.create(CreateRequest(token, GIB, Tags("bare-metal", token, "gold"))), driver)
-        one = HostIdentity("rack-1", details={"initiator": "iqn.2026-11.org.example:rack-1"})
-        other = HostIdentity("rack-2", details={"initiator": "iqn.2026-11.org.example:rack-2"})
+        one, other = (
+            HostIdentity(name, details={"connector": json.dumps({"initiator": f"iqn.2026-11.org.example:{name}"})})
+            for name in ("rack-1", "rack-2")
+        )
         attachment = driver.attach(volume.id, one)
         assert attachment["connection"]["export"] == "127.0.0.1:/export"
         assert driver.attach(volume.id, one) == attachment
@@ -142,7 +144,9 @@ class TestWithoutNova:
         assert driver.get(volume.id).attached_to == ()
         driver.attach(volume.id, other)
         assert driver.get(volume.id).attached_to == ("rack-2",)
-        assert not driver.fence(other).proven
+        with pytest.raises(NotSupported):
+            driver.fence(other)
+        assert Capability.FENCE not in driver.capabilities
         driver.detach(volume.id, other)
         driver.delete(volume.id)
 
