@@ -11,17 +11,23 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from polly_mesos.errors import HostError
+from polly_mesos.errors import DeviceNotFound, HostError
+
+Found = TypeVar("Found")
 
 _SECTOR = 512
 _PAGE_HEADER = 4
 _DESCRIPTOR_HEADER = 4
 _BLKFLSBUF = 0x1261
 """``linux/fs.h``"""
+
+_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,33 @@ class BlockDevices:
                 remedy="let the executor see the host's own /dev",
             )
         return BlockDevice(entry.name, str(path), tuple(serials_of(entry)), size, (major, minor))
+
+
+def wait_for(look: Callable[[], Found | None], timeout: float, missing: str, remedy: str) -> Found:
+    """What is found by looking until it is there; a platform that has attached a disk does not show it at once.
+
+    :param timeout: seconds; it is looked for once at least
+    :raises DeviceNotFound: ``missing``, with the remedy: it has not appeared in time
+    """
+    deadline = time.monotonic() + timeout
+    while (found := look()) is None:
+        if time.monotonic() >= deadline:
+            raise DeviceNotFound(missing, remedy=remedy)
+        time.sleep(_POLL)
+    return found
+
+
+def only(found: Sequence[BlockDevice], what: str) -> BlockDevice | None:
+    """The one disk that is meant, None where there is none.
+
+    :raises HostError: there are several, and to guess could be to take another's data
+    """
+    if len(found) > 1:
+        raise HostError(
+            f"{', '.join(device.path for device in found)} all say that they are {what}",
+            remedy="detach those that are not; which one is meant cannot be known: see `lsblk -o NAME,SERIAL,SIZE`",
+        )
+    return found[0] if found else None
 
 
 def _dev_of(entry: Path) -> str:

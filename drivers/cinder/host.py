@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from drivers.base import HostDriver
-from drivers.block import BlockDevice, BlockDevices, flush
+from drivers.block import BlockDevice, BlockDevices, flush, only, wait_for
 from drivers.cinder.reaching import ReachingHost, volume_of
 from drivers.metadata import fetch, fill
-from polly_mesos.errors import DeviceNotFound, HostError
+from polly_mesos.errors import HostError
 from polly_mesos.model import HostIdentity, Json
 
 _DOCUMENT = "openstack/latest/meta_data.json"
@@ -24,7 +23,6 @@ _VIRTIO_SERIAL = 20
 """Bytes of a virtio disk's serial: Nova sets the volume's id, and the device shows its beginning."""
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_POLL = 0.05
 _DMI = ("sys/class/dmi/id/product_uuid", "sys/devices/virtual/dmi/id/product_uuid")
 
 
@@ -61,22 +59,20 @@ class CinderHost(HostDriver):
         if self._reaching:
             return self._reaching.locate(attachment, timeout)
         volume = volume_of(attachment)
-        deadline = time.monotonic() + timeout
-        while not (found := self._devices.with_serial(lambda serial: is_serial_of(serial, volume))):
-            if time.monotonic() >= deadline:
-                raise DeviceNotFound(
-                    f"no disk of this host has the serial of volume {volume}",
-                    remedy="see /sys/block/*/serial, and whether the volume is attached to this very instance",
-                )
-            time.sleep(_POLL)
-        return _only(found, volume).path
+        found = wait_for(
+            lambda: only(self._disks_of(volume), f"volume {volume}"),
+            timeout,
+            f"no disk of this host has the serial of volume {volume}",
+            "see /sys/block/*/serial, and whether the volume is attached to this very instance",
+        )
+        return found.path
 
     def release(self, attachment: Json) -> None:
         if self._reaching:
             self._reaching.release(attachment)
             return
         volume = volume_of(attachment)
-        for device in self._devices.with_serial(lambda serial: is_serial_of(serial, volume)):
+        for device in self._disks_of(volume):
             flush(device.path)
 
     def held(self) -> Mapping[str, Json]:
@@ -95,6 +91,9 @@ class CinderHost(HostDriver):
         if self._reaching:
             self._reaching.rescan(attachment)
 
+    def _disks_of(self, volume: str) -> list[BlockDevice]:
+        return self._devices.with_serial(lambda serial: is_serial_of(serial, volume))
+
     def _from_service(self) -> HostIdentity:
         return _identity(json.loads(fetch(f"{self._endpoint}/{_DOCUMENT}")))
 
@@ -110,16 +109,6 @@ class CinderHost(HostDriver):
 def is_serial_of(serial: str, volume: str) -> bool:
     """Whether a disk with this serial is the volume: the whole id, or as much of it as virtio shows, and no less."""
     return serial in (volume, volume[:_VIRTIO_SERIAL]) or bool(re.search(rf"(^|[ _-]){re.escape(volume)}$", serial))
-
-
-def _only(found: list[BlockDevice], volume: str) -> BlockDevice:
-    if len(found) > 1:
-        names = ", ".join(device.path for device in found)
-        raise HostError(
-            f"{names} all have the serial of volume {volume}",
-            remedy="detach the volume everywhere, and attach it again; which of them is meant cannot be known",
-        )
-    return found[0]
 
 
 def _identity(document: Mapping[str, Any]) -> HostIdentity:

@@ -8,8 +8,9 @@ from drivers.base import Check
 from drivers.ebs.api import Api
 from drivers.ebs.capacities import quota, zones
 from drivers.ebs.settings import EbsSettings
-from drivers.ebs.tags import CLUSTER, escape
+from drivers.ebs.tags import CLUSTER
 from drivers.ebs.volume_types import GIB, type_named
+from drivers.escaping import escape
 from polly_mesos.errors import PlatformDenied, PollyError
 from polly_mesos.model import Json, Profile
 

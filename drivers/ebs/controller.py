@@ -18,9 +18,10 @@ from drivers.ebs.failures import KEY_REMEDY
 from drivers.ebs.host_limits import HostLimits
 from drivers.ebs.settings import EbsOptions, EbsSettings
 from drivers.ebs.snapshots import Snapshots
-from drivers.ebs.tags import CLUSTER, VOLUME, escape, to_platform
+from drivers.ebs.tags import CLUSTER, VOLUME, to_platform
 from drivers.ebs.volume_types import GIB, check_shape, type_named
 from drivers.ebs.volumes import GONE, Ebs, is_volume_id, read_volume
+from drivers.escaping import escape
 from drivers.waiting import Waiter
 from polly_mesos.errors import (
     AlreadyExists,

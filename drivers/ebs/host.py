@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drivers.base import HostDriver
-from drivers.block import BlockDevice, BlockDevices, flush, serials_of
+from drivers.block import BlockDevice, BlockDevices, flush, only, serials_of, wait_for
 from drivers.ebs.attach_limits import attach_limit
 from drivers.ebs.xen import is_plugged_at
 from drivers.metadata import fetch, fill
-from polly_mesos.errors import DeviceNotFound, HostError
+from polly_mesos.errors import HostError
 from polly_mesos.model import HostIdentity, Json
 
 _SESSION_SECONDS = "300"
-_POLL = 0.05
 _STORE_MODEL = "Amazon EC2 NVMe Instance Storage"
 
 
@@ -67,14 +65,12 @@ class EbsHost(HostDriver):
         return HostIdentity(instance, zone, max(0, limit - used), details)
 
     def locate(self, attachment: Json, timeout: float) -> str:
-        deadline = time.monotonic() + timeout
-        while (device := self._find(attachment)) is None:
-            if time.monotonic() >= deadline:
-                raise DeviceNotFound(
-                    f"no disk of this host is volume {attachment['volume']}, attached as {attachment['device']}",
-                    remedy="see `lsblk -o NAME,SERIAL,SIZE`, and whether EC2 says that it is attached to this instance",
-                )
-            time.sleep(_POLL)
+        device = wait_for(
+            lambda: self._find(attachment),
+            timeout,
+            f"no disk of this host is volume {attachment['volume']}, attached as {attachment['device']}",
+            "see `lsblk -o NAME,SERIAL,SIZE`, and whether EC2 says that it is attached to this instance",
+        )
         return device.path
 
     def release(self, attachment: Json) -> None:
@@ -122,12 +118,7 @@ class EbsHost(HostDriver):
         found = self._disks.with_serial(lambda told: told == serial)
         if not found and attachment["device"]:
             found = self._plugged_at(str(attachment["device"]), int(attachment["size"]))
-        if len(found) > 1:
-            names = ", ".join(device.path for device in found)
-            raise HostError(
-                f"{names} all say that they are {attachment['volume']}", remedy="see `lsblk -o NAME,SERIAL`"
-            )
-        return found[0] if found else None
+        return only(found, f"volume {attachment['volume']}")
 
     def _plugged_at(self, name: str, size: int) -> list[BlockDevice]:
         """Xen's disk at a place, if it has no serial number and is no smaller than the volume was."""

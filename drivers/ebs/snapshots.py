@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from drivers.base import Check, CreateRequest, PlatformSnapshot, PlatformState, PlatformVolume, Tags
 from drivers.ebs.attachments import Attachments
-from drivers.ebs.tags import CLUSTER, KIND, VOLUME, escape, from_platform, plain, to_platform
+from drivers.ebs.tags import CLUSTER, KIND, VOLUME, from_platform, plain, to_platform
 from drivers.ebs.volume_types import GIB
 from drivers.ebs.volumes import Ebs
+from drivers.escaping import escape
 from polly_mesos.errors import (
     AlreadyExists,
     InvalidRequest,

@@ -5,29 +5,16 @@ Source: the EC2 user guide, "Tag your Amazon EC2 resources": 50 tags, keys of 12
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from drivers.base import Tags
+from drivers.escaping import escape, unescape
 from polly_mesos.errors import InvalidRequest
 from polly_mesos.model import Json
 
 CLUSTER, VOLUME, SIZE, KIND = "polly:cluster", "polly:volume", "polly:size", "polly:kind"
 _PROFILE, _EPOCH, _USER = "polly:profile", "polly:epoch", "polly:user:"
 _MOST, _LONGEST_KEY, _LONGEST_VALUE = 50, 128, 256
-_TO_ESCAPE = re.compile(rb"[^A-Za-z0-9+\-._:/@]")
-_ESCAPED = re.compile(rb"=([0-9A-F]{2})")
-
-
-def escape(text: str) -> str:
-    """Any text; what not every service takes becomes ``=`` and two digits for each byte of UTF-8."""
-    return _TO_ESCAPE.sub(lambda found: b"=%02X" % found[0][0], text.encode(errors="surrogatepass")).decode()
-
-
-def unescape(text: str) -> str:
-    """The text that :func:`escape` was given."""
-    plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text.encode(errors="surrogatepass"))
-    return plain.decode(errors="surrogatepass")
 
 
 def to_platform(tags: Tags, kind: str, size: int) -> list[dict[str, str]]:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drivers.base import HostDriver
-from drivers.block import BlockDevice, BlockDevices, flush
+from drivers.block import BlockDevice, BlockDevices, flush, only, wait_for
 from drivers.gce import nvme
 from drivers.gce.attach_limits import disks_of
 from drivers.metadata import fetch, fill
-from polly_mesos.errors import DeviceNotFound, HostError
+from polly_mesos.errors import HostError
 from polly_mesos.model import HostIdentity, Json
 
-_POLL = 0.05
 _OURS = "polly-"
 _LOCAL = "LOCAL-SSD"
 """As the metadata server calls disks that belong to the machine, and count in no limit."""
@@ -52,20 +50,13 @@ class GceHost(HostDriver):
 
     def locate(self, attachment: Json, timeout: float) -> str:
         name = str(attachment["device_name"])
-        deadline = time.monotonic() + timeout
-        while not (found := self._named(name)):
-            if time.monotonic() >= deadline:
-                raise DeviceNotFound(
-                    f"no disk of this instance says that it is {name}",
-                    remedy="see `ls -l /dev/disk/by-id/google-*` and the instance's disks in Google's console",
-                )
-            time.sleep(_POLL)
-        if len(found) > 1:
-            raise HostError(
-                f"several disks say that they are {name}: {', '.join(one.path for one in found)}",
-                remedy="detach the one that is not the volume; which of them is meant cannot be known",
-            )
-        return found[0].path
+        found = wait_for(
+            lambda: only(self._named(name), name),
+            timeout,
+            f"no disk of this instance says that it is {name}",
+            "see `ls -l /dev/disk/by-id/google-*` and the instance's disks in Google's console",
+        )
+        return found.path
 
     def release(self, attachment: Json) -> None:
         for device in self._named(str(attachment["device_name"])):

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from drivers.escaping import escape, unescape
 from polly_mesos.model import Json, Volume, VolumeKind
 
 LONGEST_VALUE = 200
@@ -40,9 +41,6 @@ _READABLE = {
     "framework": "framework",
 }
 """Tag -> field of :class:`Origin`."""
-
-_TO_ESCAPE = re.compile(rb"[^A-Za-z0-9+\-._:/@]")
-_ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def encode(origin: Origin) -> dict[str, str]:
     """The tags that say this."""
     tags = {}
     for tag, name in _READABLE.items():
-        text = _escape(str(getattr(origin, name)))
+        text = escape(str(getattr(origin, name)))
         if text and len(text) <= _LONGEST_READABLE:
             tags[tag] = text
     packed = _pack(asdict(origin))
@@ -105,7 +103,7 @@ def decode(tags: Mapping[str, str]) -> Origin | None:
             return Origin(**{**record, "kind": VolumeKind(record["kind"])})
         except (ValueError, TypeError, KeyError):
             pass  # another version's record: what stands in the readable tags is still understood
-    readable: dict[str, Any] = {name: _unescape(tags.get(tag, "")) for tag, name in _READABLE.items()}
+    readable: dict[str, Any] = {name: unescape(tags.get(tag, "")) for tag, name in _READABLE.items()}
     try:
         kind = VolumeKind(readable.pop("kind"))
     except ValueError:
@@ -134,16 +132,6 @@ def _unpack(packed: str) -> Json | None:
     except (binascii.Error, zlib.error, ValueError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _escape(text: str) -> str:
-    """Text in the characters that every platform takes: others become ``=`` and two digits for each byte of UTF-8."""
-    return _TO_ESCAPE.sub(lambda found: b"=%02X" % found[0][0], text.encode(errors="surrogatepass")).decode()
-
-
-def _unescape(text: str) -> str:
-    plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text.encode(errors="replace"))
-    return plain.decode(errors="replace")
 
 
 def _role_of(owner: str) -> str:

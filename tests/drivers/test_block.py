@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.block import BlockDevices, flush
-from polly_mesos.errors import HostError
+from drivers.block import BlockDevices, flush, only, wait_for
+from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import MB
 from polly_mesos.testing.block_hosts import HostTree
 
@@ -117,3 +117,20 @@ def test_a_disk_that_goes_while_the_disks_are_looked_at_is_no_failure_of_another
         return True
 
     assert [device.name for device in BlockDevices(str(tree.root)).with_serial(unplug_the_first)] == ["sdb"]
+
+
+def test_a_disk_that_comes_late_is_waited_for_and_one_that_does_not_is_missing() -> None:
+    answers = iter([None, None, "/dev/sda"])
+    assert wait_for(lambda: next(answers), 5.0, "no disk", "look") == "/dev/sda"
+    with pytest.raises(DeviceNotFound, match="no disk"):
+        wait_for(lambda: None, 0.0, "no disk", "look")
+
+
+def test_of_several_disks_that_could_be_meant_none_is_taken(tree: HostTree) -> None:
+    for name in ("sda", "sdb"):
+        tree.plug(name, image(tree, name), {"serial": "twin"})
+    found = BlockDevices(str(tree.root)).with_serial(lambda serial: serial == "twin")
+    with pytest.raises(HostError, match=r"dev/sda, .*/dev/sdb all say that they are volume 7"):
+        only(found, "volume 7")
+    assert only(found[:1], "volume 7") == found[0]
+    assert only([], "volume 7") is None

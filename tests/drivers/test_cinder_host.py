@@ -95,7 +95,7 @@ class TestSerials:
             tree.plug("vdz", image, {"serial": volume[:20]})
             assert host.locate({"volume": volume}, 1.0) == str(tmp_path / "host/dev/vdz")
             tree.plug("vda", image, {"serial": volume[:20]})
-            with pytest.raises(HostError, match="all have the serial"):
+            with pytest.raises(HostError, match="all say that they are"):
                 host.locate({"volume": volume}, 1.0)
 
 

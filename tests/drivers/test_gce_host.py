@@ -107,7 +107,7 @@ class TestBoth:
     ) -> None:
         first = plug(disks, OURS, interface, 1)
         second = plug(disks, OURS, interface, 2)
-        with pytest.raises(HostError, match="several disks") as caught:
+        with pytest.raises(HostError, match="all say that they are") as caught:
             host.locate({"device_name": OURS}, 0.0)
         assert first in str(caught.value)
         assert second in str(caught.value)

@@ -59,8 +59,8 @@ FAULTS = ("polly_mesos.faults", "polly_mesos.fault_catalogue")
 MODEL = ("polly_mesos.model", "polly_mesos.errors", *FAULTS)
 """What everything but model and errors may import."""
 
-DRIVERS = ("drivers.base", "drivers.declaration")
-"""What is there for every driver: the contract, and what a driver says of itself."""
+DRIVERS = ("drivers.base", "drivers.declaration", "drivers.escaping")
+"""What is there for every driver: the contract, what a driver says of itself, and the letters of its tags."""
 
 ALLOWED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("polly_mesos.model",), ()),
