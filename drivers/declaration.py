@@ -19,6 +19,11 @@ class DriverSettings:
 
     __slots__ = ()
 
+    @property
+    def can_fence(self) -> bool:
+        """Whether the platform can tell of hosts that they are stopped, set up like this, where its driver can."""
+        return True
+
     def zone_of(self, profile: Profile) -> str:
         """The zone where the profile's volumes are made: its own, or what the service has for profiles without one."""
         return profile.zone

@@ -136,6 +136,11 @@ class CinderSettings(DriverSettings):
                 "write user_name and password, an application credential with its secret, or a token",
             )
 
+    @property
+    def can_fence(self) -> bool:
+        """Nova knows its instances; Cinder knows no hosts."""
+        return self.attach_by == NOVA
+
     def zone_of(self, profile: Profile) -> str:
         return profile.zone or self.availability_zone
 

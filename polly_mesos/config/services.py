@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from drivers.base import Capability
-from drivers.declaration import Driver, load_class
+from drivers.declaration import Driver, DriverSettings, load_class
 from polly_mesos.config.configuration import Service, is_secret
 from polly_mesos.config.document import Document, Path
 from polly_mesos.config.old_settings import modern
@@ -57,9 +57,9 @@ def _read_service(document: Document, name: str, values: Any) -> Service | None:
     except PollyError as error:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
         return None
-    if common.fencing is Fencing.PLATFORM:
-        _check_fencing(document, place, driver)
     settings = _driver_settings(document, place, values, driver, kind)
+    if common.fencing is Fencing.PLATFORM:
+        _check_fencing(document, place, driver, settings)
     if settings is None:
         return None
     return Service(name, driver, settings, common.capacity, common.fencing, common.tags)
@@ -73,15 +73,17 @@ def _check_names(kind: type[Any]) -> None:
         )
 
 
-def _check_fencing(document: Document, place: Path, driver: Driver) -> None:
+def _check_fencing(document: Document, place: Path, driver: Driver, settings: Any) -> None:
     """Only a driver that says it can is asked whether a host is stopped; its controller side is imported to know."""
     try:
         controller = load_class(driver.controller)
     except PollyError as error:
         document.mistake((*place, "driver"), f"is not a driver that can be used: {error.message}", error.remedy)
         return
-    if Capability.FENCE not in controller.capabilities:
-        message = f"is not possible: driver {driver.name} cannot tell whether a host is stopped"
+    chosen_not_to = isinstance(settings, DriverSettings) and not settings.can_fence
+    if Capability.FENCE not in controller.capabilities or chosen_not_to:
+        how = ", set up like this," if chosen_not_to else ""
+        message = f"is not possible: driver {driver.name}{how} cannot tell whether a host is stopped"
         remedy = "write fencing: operator, and fence hosts with `polly agent fence`"
         document.mistake((*place, "fencing"), message, remedy)
 

@@ -328,6 +328,14 @@ def test_a_platform_that_cannot_tell_whether_a_host_is_stopped_is_not_asked(
     loads(text.replace("fencing: platform", "fencing: operator"))
 
 
+def test_fencing_by_a_platform_that_does_not_know_the_hosts_is_refused(loads: Load, mistakes: Mistakes) -> None:
+    how = "driver: cinder\n    cloud: ours\n    attach_by: cinder\n    fencing: platform"
+    text = SMALL.replace("driver: loop\n    directory: /var/lib/polly/images", how)
+    (told,) = mistakes(text)
+    assert "services.local.fencing: 'platform' is not possible: driver cinder, set up like this, cannot tell" in told
+    loads(text.replace("attach_by: cinder", "attach_by: nova"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
