@@ -13,6 +13,7 @@ from openstack import exceptions as sdk_exceptions
 from drivers.cinder.failures import failed, refused, request_id_of
 from drivers.cinder.login import connect
 from drivers.cinder.settings import CinderSettings
+from drivers.cinder.versions import newest_microversion
 from drivers.rate import RateLimiter
 from polly_mesos.errors import PlatformThrottled, PlatformUnavailable
 from polly_mesos.model import Json
@@ -75,13 +76,12 @@ class Calls:
             if self._connection is None or self._microversion is None:
                 try:
                     self._connection = self._connection or connect(self._settings)
-                    data = self._connection.block_storage.get_endpoint_data()
+                    newest = newest_microversion(self._connection.block_storage, doing)
                 except exceptions.ClientException as error:
                     raise failed(error, doing, change=False) from error
                 except sdk_exceptions.SDKException as error:
                     raise PlatformUnavailable(f"{doing}: {error}", remedy="see whether the cloud is there") from error
-                newest = getattr(data, "max_microversion", None) or (3, 0)
-                self._microversion = VOLUMES if tuple(newest) >= (3, 44) else f"{newest[0]}.{newest[1]}"
+                self._microversion = VOLUMES if newest >= (3, 44) else f"{newest[0]}.{newest[1]}"
             return self._connection
 
     def _send(
