@@ -5,7 +5,9 @@ A change whose answer did not arrive, or that a gateway or a failing service ans
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions
 
@@ -24,6 +26,8 @@ from polly_mesos.errors import (
 
 _QUOTA = ("quota", "maximum number of", "limitexceeded", "allowed gigabytes")
 _LONGEST_TOLD = 300
+_OTHER_NAME, _WRONG_TIME = (62, 64), (9, 10)
+"""Of OpenSSL's codes of verification (``X509_V_ERR_*``): for another host or address; not valid yet or any more."""
 
 
 def request_id_of(answer: Any) -> str:
@@ -73,6 +77,8 @@ def refused(answer: Any, doing: str, *, change: bool) -> PollyError:
 
 def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> PollyError:
     """The error for a request that got no answer, or that was not sent for want of a login."""
+    if isinstance(error, exceptions.SSLError) and (distrust := _distrust(error)) is not None:
+        return _untrusted(error, distrust, doing)
     told = f"{doing}: {str(error)[:_LONGEST_TOLD]}"
     number = str(getattr(error, "request_id", "") or "")
     match error:
@@ -80,8 +86,6 @@ def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> Po
             return PlatformDenied(told, remedy="see whether the credentials are right and valid", request_id=number)
         case exceptions.EndpointNotFound() | exceptions.EmptyCatalog() | exceptions.MissingAuthPlugin():
             return PlatformError(told, remedy="correct region_name or interface; the catalogue has no such service")
-        case exceptions.SSLError():
-            return PlatformError(told, remedy="let ca_cert name the certificates of the cloud's own authority")
         case exceptions.AuthorizationFailure() | exceptions.MissingRequiredOptions():
             return PlatformDenied(told, remedy="correct auth_url and the credentials", request_id=number)
         case exceptions.NotFound() if "token" in told.lower():  # so Keystone answers to one that is not valid
@@ -92,6 +96,29 @@ def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> Po
             return PlatformUnavailable(
                 told, remedy="see whether the cloud can be reached", outcome_unknown=change, request_id=number
             )
+
+
+def _distrust(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """Why a certificate was refused. TLS can also break later, when the request was sent: that is no such thing."""
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, ssl.SSLCertVerificationError):
+        reason = reason.__cause__ or reason.__context__
+    return reason
+
+
+def _untrusted(error: BaseException, distrust: ssl.SSLCertVerificationError, doing: str) -> PollyError:
+    """Nothing was sent, and trying again is in vain until somebody does something about it."""
+    asked = urlsplit(str(getattr(getattr(error.__context__, "request", None), "url", "")))
+    if distrust.verify_code in _OTHER_NAME:
+        remedy = "correct auth_url; where it is right, the catalogue or the certificate has a name that is not"
+    elif distrust.verify_code in _WRONG_TIME:
+        remedy = "have the cloud's operator renew the certificate, and see whether the clock here is right"
+    else:
+        remedy = "let ca_cert name a bundle with the certificate of the authority that the cloud has its own from"
+    told = distrust.verify_message.rstrip(".")
+    return PlatformError(
+        f"{doing}: the certificate of {asked.scheme}://{asked.netloc} is not trusted: {told}", remedy=remedy
+    )
 
 
 def is_state_conflict(error: PollyError) -> bool:

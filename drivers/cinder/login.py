@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 import openstack
+import urllib3
 from keystoneauth1 import exceptions, session
 from openstack import exceptions as sdk_exceptions
 from openstack.config import OpenStackConfig
@@ -34,8 +37,10 @@ _LOGIN = (
 def connect(settings: CinderSettings) -> openstack.connection.Connection:
     """The SDK's connection. Nothing is asked of the cloud yet, but at Rackspace for the catalogue.
 
-    :raises ConfigurationError: clouds.yaml has no such cloud
+    :raises ConfigurationError: clouds.yaml has no such cloud, or the certificates to trust cannot be read
     """
+    if settings.ca_cert and not settings.insecure:
+        _check_bundle(settings.ca_cert, "ca_cert", settings.ca_cert)
     if settings.uses_identity_v2:
         return _at_rackspace(settings)
     options: dict[str, Any] = {"load_envvars": False, "app_name": "polly", **_network(settings)}
@@ -54,7 +59,7 @@ def _network(settings: CinderSettings) -> dict[str, Any]:
     if settings.insecure:
         options["verify"] = False
     elif settings.ca_cert:
-        options["cacert"] = settings.ca_cert
+        options["cacert"] = str(Path(settings.ca_cert).expanduser())
     return options
 
 
@@ -98,6 +103,10 @@ def _from_file(
             field="cloud",
             value=settings.cloud,
         ) from error
+    if settings.insecure:
+        region.config["cacert"] = None  # the SDK would warn of what was asked for
+    elif region.config.get("cacert") and region.config.get("verify", True) and not settings.ca_cert:
+        _check_bundle(region.config["cacert"], "cloud", settings.cloud)
     return openstack.connection.Connection(config=region)
 
 
@@ -109,7 +118,10 @@ def _at_rackspace(settings: CinderSettings) -> openstack.connection.Connection:
         is_key=bool(settings.api_key),
         tenant=settings.project_id,
     )
-    verify: bool | str = not settings.insecure and (settings.ca_cert or True)
+    network = _network(settings)
+    verify = network.get("verify", network.get("cacert", True))
+    if settings.insecure:
+        urllib3.disable_warnings()  # as the SDK does: it was asked for, and would be told with every request
     logged_in = session.Session(auth=auth, verify=verify, timeout=settings.request_timeout)
     url = volume_endpoint(auth, logged_in, settings.region_name)
     if url is None:
@@ -117,4 +129,19 @@ def _at_rackspace(settings: CinderSettings) -> openstack.connection.Connection:
             f"the catalogue of {settings.auth_url} has no block storage for {settings.user_name}",
             remedy="ask the provider to enable it for the account, or correct region_name",
         )
-    return openstack.connection.Connection(session=logged_in, block_storage_endpoint_override=url, **_network(settings))
+    return openstack.connection.Connection(session=logged_in, block_storage_endpoint_override=url, **network)
+
+
+def _check_bundle(path: str, field: str, value: str) -> None:
+    """:raises ConfigurationError: no certificates can be read there."""
+    bundle = Path(path).expanduser()
+    try:
+        if not bundle.is_dir():  # a directory is asked for a certificate when there is one to be verified
+            ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{field}: no certificates can be read from {path}: {error.strerror or error}",
+            remedy="name a file of certificates in PEM",
+            field=field,
+            value=value,
+        ) from error

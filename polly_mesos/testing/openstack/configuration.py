@@ -112,6 +112,8 @@ key_repository = {home}/receipts
 key_repository = {home}/credential
 [identity]
 password_hash_rounds = 4
+[oslo_middleware]
+enable_proxy_headers_parsing = True
 """)
 
 
@@ -171,6 +173,8 @@ sqlite_synchronous = False
 lock_path = {home}/locks
 [coordination]
 backend_url = file://{home}/locks
+[oslo_middleware]
+enable_proxy_headers_parsing = True
 [oslo_policy]
 policy_file = {POLICY}
 enforce_new_defaults = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,9 @@ import httpx
 
 from polly_mesos.testing.openstack.serving import Answer, Request, Server
 
-Kind = Literal["lost", "lost-request", "cut", "html", "throttle", "overlimit", "unavailable", "slow", "not-json"]
+Kind = Literal[
+    "lost", "lost-request", "cut", "html", "throttle", "overlimit", "unavailable", "slow", "not-json", "garbled"
+]
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "server", "date", "content-encoding"}
 _UNTIL_CINDER_ANSWERS = 60.0
@@ -27,7 +30,7 @@ class Fault:
     ``lost``: carried out, and the answer does not arrive. ``lost-request``: not carried out either. ``cut``: carried
     out, half of the answer arrives. ``html`` and ``not-json``: carried out, and a gateway's page comes instead.
     ``throttle`` (429), ``overlimit`` (413, as Cinder's rate limit has it) and ``unavailable`` (503): refused.
-    ``slow``: answered ``seconds`` later.
+    ``slow``: answered ``seconds`` later. ``garbled``: carried out, and what comes back is no HTTP, and no TLS either.
     """
 
     kind: Kind
@@ -41,18 +44,20 @@ class Fault:
 class Proxy:
     """Passes on what it is asked, to one server.
 
+    :param certificate: with which it serves by https, and says so to that server
     :ivar calls: method and path pattern (``POST /v3/{project}/volumes``) -> how often it was asked
     :ivar connection: what every attachment's way to its volume has besides, as that of another back end would; None
         takes away what it has
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, certificate: ssl.SSLContext | None = None) -> None:
         self._client = httpx.Client(base_url=target, timeout=_UNTIL_CINDER_ANSWERS, trust_env=False)
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.connection: dict[str, Any] = {}
-        self._server = Server(self._answer, "cinder-proxy")
+        self._secured = certificate is not None
+        self._server = Server(self._answer, "proxy", certificate)
         self.url = self._server.url
 
     def close(self) -> None:
@@ -94,6 +99,8 @@ class Proxy:
         answer = self._pass_on(request)
         if fault.kind == "lost":
             return Answer(0, cut_at=-1)
+        if fault.kind == "garbled":
+            return Answer(0, garbled=b"\0" * 64)
         if fault.kind == "cut":
             return Answer(answer.status, answer.body, answer.headers, cut_at=len(answer.body) // 2)
         page = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
@@ -113,6 +120,8 @@ class Proxy:
     def _pass_on(self, request: Request) -> Answer:
         # Cinder builds its links with the host that it was asked for, so the client's own stays.
         headers = {name: value for name, value in request.headers.items() if name not in _HOP | {"accept-encoding"}}
+        if self._secured:
+            headers["x-forwarded-proto"] = "https"
         got = self._client.request(request.method, request.target, headers=headers, content=request.body)
         return Answer(
             got.status_code,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,12 +47,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered; ``cut_at`` ends the connection after so many bytes of the body, below zero before any."""
+    """What is answered; ``cut_at`` ends the connection after so many bytes of the body, below zero before any.
+
+    :param garbled: bytes of anybody's that come in place of an answer, below TLS where there is TLS
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_at: int | None = None
+    garbled: bytes = b""
 
 
 def as_json(status: int, value: object, **headers: str) -> Answer:
@@ -61,10 +68,13 @@ def as_json(status: int, value: object, **headers: str) -> Answer:
 class Server:
     """Serves until it is closed.
 
+    :param certificate: with which it serves by https
     :ivar url: without a slash at its end
     """
 
-    def __init__(self, answer: Callable[[Request], Answer], name: str) -> None:
+    def __init__(
+        self, answer: Callable[[Request], Answer], name: str, certificate: ssl.SSLContext | None = None
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
@@ -73,8 +83,10 @@ class Server:
                 length = int(self.headers.get("Content-Length") or 0)
                 headers = {key.lower(): value for key, value in self.headers.items()}
                 given = answer(Request(self.command, self.path, headers, self.rfile.read(length)))
-                if given.cut_at is not None and given.cut_at < 0:
+                if given.garbled or (given.cut_at is not None and given.cut_at < 0):
                     self.close_connection = True
+                    with socket.socket(fileno=os.dup(self.connection.fileno())) as bare:
+                        bare.sendall(given.garbled)
                     return
                 self.send_response(given.status)
                 for key, value in given.headers.items():
@@ -99,7 +111,12 @@ class Server:
                 """Clients that went away are part of the tests."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate is not None:
+            # Hands are shaken when a request is read, by that connection's own thread.
+            self._server.socket = certificate.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=name, daemon=True)
         self._thread.start()
 
