@@ -37,6 +37,7 @@ class Calls:
         self._lock = threading.Lock()
         self._connection: Any = None
         self._microversion: str | None = None
+        self._login = "the credentials and the trust of trust_id" if settings.trust_id else "the credentials"
         self.sees_pools = True
 
     def volumes(
@@ -78,7 +79,7 @@ class Calls:
                     self._connection = self._connection or connect(self._settings)
                     newest = newest_microversion(self._connection.block_storage, doing)
                 except exceptions.ClientException as error:
-                    raise failed(error, doing, change=False) from error
+                    raise failed(error, doing, change=False, look_at=self._login) from error
                 except sdk_exceptions.SDKException as error:
                     raise PlatformUnavailable(f"{doing}: {error}", remedy="see whether the cloud is there") from error
                 self._microversion = VOLUMES if newest >= (3, 44) else f"{newest[0]}.{newest[1]}"
@@ -101,7 +102,7 @@ class Calls:
                 path, method, params=dict(query), json=json, microversion=version, raise_exc=False, connect_retries=0
             )
         except exceptions.ClientException as error:
-            raise failed(error, doing, change=change) from error
+            raise failed(error, doing, change=change, look_at=self._login) from error
         except (sdk_exceptions.SDKException, requests.RequestException) as error:
             raise PlatformUnavailable(f"{doing}: {error}", outcome_unknown=change) from error
         if answer.status_code not in _SUCCESS:

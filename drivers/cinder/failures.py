@@ -75,15 +75,20 @@ def refused(answer: Any, doing: str, *, change: bool) -> PollyError:
     return PlatformUnavailable(what, outcome_unknown=change, request_id=number)
 
 
-def failed(error: exceptions.ClientException, doing: str, *, change: bool) -> PollyError:
-    """The error for a request that got no answer, or that was not sent for want of a login."""
+def failed(
+    error: exceptions.ClientException, doing: str, *, change: bool, look_at: str = "the credentials"
+) -> PollyError:
+    """The error for a request that got no answer, or that was not sent for want of a login.
+
+    :param look_at: what the login is made of. Keystone never says what of it is wrong
+    """
     if isinstance(error, exceptions.SSLError) and (distrust := _distrust(error)) is not None:
         return _untrusted(error, distrust, doing)
     told = f"{doing}: {str(error)[:_LONGEST_TOLD]}"
     number = str(getattr(error, "request_id", "") or "")
     match error:
         case exceptions.Unauthorized() | exceptions.Forbidden():
-            return PlatformDenied(told, remedy="see whether the credentials are right and valid", request_id=number)
+            return PlatformDenied(told, remedy=f"see whether {look_at} are right and valid", request_id=number)
         case exceptions.EndpointNotFound() | exceptions.EmptyCatalog() | exceptions.MissingAuthPlugin():
             return PlatformError(told, remedy="correct region_name or interface; the catalogue has no such service")
         case exceptions.AuthorizationFailure() | exceptions.MissingRequiredOptions():
