@@ -9,13 +9,18 @@ from pathlib import Path
 SHARE = "127.0.0.1:/export"
 POLICY = Path(__file__).parents[3] / "examples" / "cinder-policy.yaml"
 BACKEND = "nfs"
+FIXED_KEY = "0123456789abcdef" * 4
+"""The one key of Cinder's key manager, in hexadecimal. That text is also the pass phrase of its LUKS volumes."""
 
 BACKEND_SOURCE = '''
 from cinder.volume.drivers import nfs
 
 
 class OnlineNfsDriver(nfs.NfsDriver):
-    """Cinder's own NFS driver, which also extends raw files that an instance has open, as most back ends can."""
+    """Cinder's own NFS driver, which also extends files that an instance has open, as most back ends can.
+
+    What it makes of an encrypted volume is qcow2, and Cinder 29 notes it as raw, so that no hypervisor could open it.
+    """
 
     def extend_volume(self, volume, new_size):
         attached, self._is_volume_attached = self._is_volume_attached, lambda volume: False
@@ -23,6 +28,13 @@ class OnlineNfsDriver(nfs.NfsDriver):
             super().extend_volume(volume, new_size)
         finally:
             self._is_volume_attached = attached
+
+    def _do_create_volume(self, volume):
+        super()._do_create_volume(volume)
+        if volume.encryption_key_id is not None:
+            volume.admin_metadata["format"] = "qcow2"
+            with volume.obj_as_admin():
+                volume.save()
 '''
 """A module of the volume service, beside Cinder's own."""
 
@@ -184,7 +196,7 @@ helper_command = {privsep}
 helper_command = {privsep}
 [key_manager]
 backend = cinder.keymgr.conf_key_mgr.ConfKeyManager
-fixed_key = {"0123456789abcdef" * 4}
+fixed_key = {FIXED_KEY}
 [keystone_authtoken]
 www_authenticate_uri = {keystone}
 service_token_roles = service

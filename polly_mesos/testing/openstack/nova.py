@@ -7,7 +7,9 @@ other way, and where the guest does not let go, Nova takes it back. It knows no 
 
 from __future__ import annotations
 
+import logging
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ from polly_mesos.testing.openstack.instances import Instances
 from polly_mesos.testing.openstack.servers import ACTIVE, DELETED, SHUTOFF, Attachment, Server, believed_device, refusal
 from polly_mesos.testing.openstack.serving import Answer, Request, as_json
 from polly_mesos.testing.openstack.serving import Server as HttpServer
+
+log = logging.getLogger(__name__)
 
 _VERSION = "3.50"
 _MOST_VOLUMES = 26
@@ -220,18 +224,37 @@ class Nova:
         return as_json(200, {"volumeAttachment": server.show_attachment(attachment)})
 
     def _plug(self, server: Server, attachment: Attachment, caller: _Caller) -> None:
-        connector = {"connector": {**_CONNECTOR, "host": server.host}}
-        asked = self._call("PUT", f"/attachments/{attachment.id}", caller, {"attachment": connector})
-        if asked.status_code != 200:
+        """What the hypervisor does of an attachment; where it cannot, nothing is left of it."""
+        try:
+            done = self._connect(server, attachment, caller)
+        except (OSError, subprocess.CalledProcessError):
+            log.exception("volume %s cannot be plugged into %s", attachment.volume, server.name)
+            done = False
+        if not done:
             self._call("DELETE", f"/attachments/{attachment.id}", caller)
             with self._lock:
                 server.attachments.pop(attachment.volume, None)
-            return
+
+    def _connect(self, server: Server, attachment: Attachment, caller: _Caller) -> bool:
+        connector = {"connector": {**_CONNECTOR, "host": server.host}}
+        asked = self._call("PUT", f"/attachments/{attachment.id}", caller, {"attachment": connector})
+        if asked.status_code != 200:
+            return False
         attachment.connection = asked.json()["attachment"]["connection_info"]
+        if not self._may_decrypt(attachment, caller):
+            return False
         with self._lock:
             if server.status == ACTIVE:
                 self._instances.plug(server.name, attachment.volume, attachment.connection)
         self._call("POST", f"/attachments/{attachment.id}/action", caller, {"os-complete": None})
+        return True
+
+    def _may_decrypt(self, attachment: Attachment, caller: _Caller) -> bool:
+        """Nova asks in the name of the caller how a volume is encrypted, before it asks for the key."""
+        if not attachment.connection.get("encrypted"):
+            return True
+        told = self._call("GET", f"/volumes/{attachment.volume}/encryption", caller)
+        return told.status_code == 200 and told.json().get("provider") == "luks"
 
     def _detach(self, _request: Request, caller: _Caller, server_id: str, volume: str) -> Answer:
         with self._lock:
