@@ -24,7 +24,15 @@ from polly_mesos.mesos.local.ports import free_ports
 from polly_mesos.mesos.local.progress import Progress, Step, ignore
 from polly_mesos.testing.openstack.bare_hosts import BareHosts
 from polly_mesos.testing.openstack.broker import Broker
-from polly_mesos.testing.openstack.configuration import BACKEND, Places, write_cinder, write_keystone
+from polly_mesos.testing.openstack.configuration import (
+    BACKEND,
+    SHARE,
+    SMALL_BACKEND,
+    SMALL_SHARE,
+    Places,
+    write_cinder,
+    write_keystone,
+)
 from polly_mesos.testing.openstack.environment import check_possible, ensure_environment, search_path
 from polly_mesos.testing.openstack.instances import Instances
 from polly_mesos.testing.openstack.metadata import MetadataService
@@ -36,7 +44,7 @@ from polly_mesos.testing.openstack.rackspace import RackspaceIdentity
 REGION = "RegionOne"
 PROJECT, OTHER_PROJECT = "storage", "others"
 USER, OTHER_USER = "polly", "somebody-else"
-_SHARE_SIZE = 64 * 1024**3
+_SHARE_SIZE, SMALL_SIZE = 64 * 1024**3, 8 * 1024**3
 
 _SERVE_KEYSTONE = """
 import sys
@@ -119,7 +127,7 @@ class OpenStack:
         directory.chmod(0o755)
         self._places = places = Places(directory, self._places.environment)
         self._progress(Step("starting RabbitMQ, Keystone and Cinder"))
-        self._mount_share()
+        self._mount_shares()
         broker = Broker(directory)
         self._stack.callback(broker.end)
         keystone_port, cinder_port = free_ports("127.0.0.1", 2)
@@ -169,15 +177,17 @@ class OpenStack:
         if ran.returncode != 0:
             raise LocalMesosError(f"{' '.join(command)}: {ran.stderr.strip()[-2000:]}")
 
-    def _mount_share(self) -> None:
-        """A file system of its own where Cinder's NFS driver looks: it takes it for a share that is mounted already."""
-        image, share = self.directory / "share.img", self._places.share
-        share.mkdir(parents=True)
-        with image.open("wb") as file:
-            file.truncate(_SHARE_SIZE)
-        self._run("mkfs.xfs", "-q", str(image))
-        self._run("mount", "-o", "loop", str(image), str(share))
-        self._stack.callback(self._run, "umount", str(share))
+    def _mount_shares(self) -> None:
+        """File systems of their own where Cinder's NFS driver looks: it takes them for shares mounted already."""
+        for share, size in ((SHARE, _SHARE_SIZE), (SMALL_SHARE, SMALL_SIZE)):
+            mounted = self._places.mounted(share)
+            image = self.directory / f"{mounted.name}.img"
+            mounted.mkdir(parents=True)
+            with image.open("wb") as file:
+                file.truncate(size)
+            self._run("mkfs.xfs", "-q", str(image))
+            self._run("mount", "-o", "loop", str(image), str(mounted))
+            self._stack.callback(self._run, "umount", str(mounted))
 
     def _start_keystone(self, port: int) -> None:
         write_keystone(self._places)
@@ -250,15 +260,16 @@ class OpenStack:
         self._daemon("cinder-api", command, f"{url}/")
 
     def _make_types(self) -> None:
-        """The volume types: an ordinary one, one that is encrypted, one for several hosts, one that nothing can make.
+        """The volume types: ordinary, encrypted, for several hosts, of the small back end, and of none that is there.
 
-        Made as soon as the back end has told the scheduler what it has.
+        Ready as soon as the back ends have told the scheduler what they have.
         """
         volumes: Any = self.connect().block_storage
         for name, specs in (
             ("standard", {"volume_backend_name": BACKEND}),
             ("encrypted", {"volume_backend_name": BACKEND}),
             ("shared", {"volume_backend_name": BACKEND, "multiattach": "<is> True"}),
+            ("small", {"volume_backend_name": SMALL_BACKEND}),
             ("impossible", {"volume_backend_name": "none-has-this-name"}),
         ):
             kind = volumes.create_type(name=name)
@@ -271,7 +282,7 @@ class OpenStack:
                     "control_location": "front-end",
                 }
                 volumes.create_type_encryption(kind, **luks)
-        _wait(lambda: list(volumes.backend_pools()), "the back end's pool")
+        _wait(lambda: len(list(volumes.backend_pools())) == 2, "the back ends' pools")
 
 
 def _serves(url: str) -> bool:

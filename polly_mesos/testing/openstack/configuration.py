@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-SHARE = "127.0.0.1:/export"
+SHARE, SMALL_SHARE = "127.0.0.1:/export", "127.0.0.1:/small"
 POLICY = Path(__file__).parents[3] / "examples" / "cinder-policy.yaml"
-BACKEND = "nfs"
+BACKEND, SMALL_BACKEND = "nfs", "small"
+"""The back ends: one that promises much, and one that has little and promises no more than it has."""
+
 FIXED_KEY = "0123456789abcdef" * 4
 """The one key of Cinder's key manager, in hexadecimal. That text is also the pass phrase of its LUKS volumes."""
 
@@ -93,7 +95,11 @@ class Places:
     @property
     def share(self) -> Path:
         """Where Cinder's NFS driver looks for the share."""
-        return self.mounts / hashlib.md5(SHARE.encode(), usedforsecurity=False).hexdigest()
+        return self.mounted(SHARE)
+
+    def mounted(self, share: str) -> Path:
+        """Where Cinder's NFS driver looks for a share."""
+        return self.mounts / hashlib.md5(share.encode(), usedforsecurity=False).hexdigest()
 
     @property
     def keystone(self) -> Path:
@@ -130,14 +136,15 @@ enable_proxy_headers_parsing = True
 
 
 def write_cinder(places: Places, *, port: int, broker: str, keystone: str, nova: str, password: str) -> None:
-    """Cinder with one back end, whose share is mounted already, and with the policy file of our examples."""
+    """Cinder with its back ends, whose shares are mounted already, and with the policy file of our examples."""
     home = places.directory / "cinder"
     etc = places.environment / "venv/etc/cinder"
     for name in ("locks", "images", "conversion"):
         (home / name).mkdir(parents=True)
     (home / "polly_nfs.py").write_text(BACKEND_SOURCE)
     (home / "sitecustomize.py").write_text(IMMEDIATE_SOURCE)
-    (home / "shares").write_text(f"{SHARE}\n")
+    for name, share in ((BACKEND, SHARE), (SMALL_BACKEND, SMALL_SHARE)):
+        (home / f"shares-{name}").write_text(f"{share}\n")
     privsep = f"{' '.join(places.script('privsep-helper'))} --config-file {places.cinder}"
     login = f"""auth_type = password
 auth_url = {keystone}
@@ -159,25 +166,18 @@ osapi_volume_listen = 127.0.0.1
 osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
 osapi_max_limit = 8
-enabled_backends = {BACKEND}
+enabled_backends = {BACKEND},{SMALL_BACKEND}
 default_volume_type = standard
 storage_availability_zone = nova
 quota_volumes = 200
 quota_gigabytes = 400
 quota_snapshots = 100
 report_interval = 2
-backend_stats_polling_interval = 5
+backend_stats_polling_interval = 3
 periodic_interval = 5
 migration_create_volume_timeout_secs = 30
-[{BACKEND}]
-volume_driver = polly_nfs.OnlineNfsDriver
-volume_backend_name = {BACKEND}
-nfs_shares_config = {home}/shares
-nfs_mount_point_base = {places.mounts}
-nfs_snapshot_support = True
-nas_secure_file_operations = False
-nas_secure_file_permissions = False
-max_over_subscription_ratio = 20.0
+{_backend(places, BACKEND, "max_over_subscription_ratio = 20.0")}
+{_backend(places, SMALL_BACKEND, "max_over_subscription_ratio = 1.0", "reserved_percentage = 25")}
 [database]
 connection = sqlite:///{home}/cinder.db?timeout=60
 sqlite_synchronous = False
@@ -206,3 +206,15 @@ service_token_roles_required = True
 token_auth_url = {keystone}
 {login}
 """)
+
+
+def _backend(places: Places, name: str, *options: str) -> str:
+    return f"""[{name}]
+volume_driver = polly_nfs.OnlineNfsDriver
+volume_backend_name = {name}
+nfs_shares_config = {places.directory}/cinder/shares-{name}
+nfs_mount_point_base = {places.mounts}
+nfs_snapshot_support = True
+nas_secure_file_operations = False
+nas_secure_file_permissions = False
+{chr(10).join(options)}"""
