@@ -10,7 +10,7 @@ import requests
 from keystoneauth1 import exceptions
 from openstack import exceptions as sdk_exceptions
 
-from drivers.cinder.failures import failed, refused, request_id_of
+from drivers.cinder.failures import absent, failed, refused, request_id_of
 from drivers.cinder.login import connect
 from drivers.cinder.settings import CinderSettings
 from drivers.cinder.versions import newest_microversion
@@ -52,7 +52,14 @@ class Calls:
 
     def compute(self, method: str, path: str, doing: str, *, json: Json | None = None) -> Json:
         """Ask Nova."""
-        return self._send(self._prepared(doing).compute, method, path, doing, COMPUTE, json, {})
+        connection = self._prepared(doing)
+        try:
+            proxy = connection.compute
+        except exceptions.ClientException as error:
+            raise failed(error, doing, change=False, look_at=self._login) from error
+        except sdk_exceptions.SDKException as error:
+            raise PlatformUnavailable(f"{doing}: {error}", remedy="see whether the cloud's compute is there") from error
+        return self._send(proxy, method, path, doing, COMPUTE, json, {})
 
     def microversion(self, doing: str) -> tuple[int, int]:
         """The newest of Cinder's microversions up to :data:`VOLUMES`."""
@@ -80,6 +87,8 @@ class Calls:
                     newest = newest_microversion(self._connection.block_storage, doing)
                 except exceptions.ClientException as error:
                     raise failed(error, doing, change=False, look_at=self._login) from error
+                except sdk_exceptions.ServiceDisabledException as error:
+                    raise absent(error, doing) from error
                 except sdk_exceptions.SDKException as error:
                     raise PlatformUnavailable(f"{doing}: {error}", remedy="see whether the cloud is there") from error
                 self._microversion = VOLUMES if newest >= (3, 44) else f"{newest[0]}.{newest[1]}"
@@ -103,6 +112,8 @@ class Calls:
             )
         except exceptions.ClientException as error:
             raise failed(error, doing, change=change, look_at=self._login) from error
+        except sdk_exceptions.ServiceDisabledException as error:
+            raise absent(error, doing, otherwise="; where there is no Nova, write attach_by: cinder") from error
         except (sdk_exceptions.SDKException, requests.RequestException) as error:
             raise PlatformUnavailable(f"{doing}: {error}", outcome_unknown=change) from error
         if answer.status_code not in _SUCCESS:

@@ -25,6 +25,7 @@ from polly_mesos.errors import (
 )
 
 _QUOTA = ("quota", "maximum number of", "limitexceeded", "allowed gigabytes")
+_MANY_DISKS = "maximum allowed number of disk devices"
 _LONGEST_TOLD = 300
 _OTHER_NAME, _WRONG_TIME = (62, 64), (9, 10)
 """Of OpenSSL's codes of verification (``X509_V_ERR_*``): for another host or address; not valid yet or any more."""
@@ -53,6 +54,8 @@ def refused(answer: Any, doing: str, *, change: bool) -> PollyError:
     told, number, status = told_by(answer), request_id_of(answer), answer.status_code
     what = f"{doing}: {told or 'no reason that can be read'} (HTTP {status})"
     named = f"{what} [request {number}]" if number else what
+    if status == 403 and _MANY_DISKS in told:
+        return PlatformFull(what, remedy="detach a volume from the instance, or use another one", request_id=number)
     if status in (401, 403):
         remedy = (
             "see whether the credentials are right and have not expired"
@@ -101,6 +104,16 @@ def failed(
             return PlatformUnavailable(
                 told, remedy="see whether the cloud can be reached", outcome_unknown=change, request_id=number
             )
+
+
+def absent(error: Exception, doing: str, *, otherwise: str = "") -> PollyError:
+    """The error for a service that the catalogue does not have; nothing was asked.
+
+    :param otherwise: what else than a wrong region it can be
+    """
+    return PlatformError(
+        f"{doing}: {str(error)[:_LONGEST_TOLD]}", remedy=f"correct region_name or interface{otherwise}"
+    )
 
 
 def _distrust(error: BaseException) -> ssl.SSLCertVerificationError | None:

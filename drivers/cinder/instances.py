@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from drivers.base import Fence
 from drivers.cinder.calls import Calls
@@ -16,6 +16,7 @@ from polly_mesos.errors import (
     NotFound,
     PlatformDenied,
     PlatformError,
+    PlatformThrottled,
     PlatformUnavailable,
     UnknownHost,
     UnknownVolume,
@@ -24,6 +25,7 @@ from polly_mesos.errors import (
 )
 from polly_mesos.model import HostIdentity, Json
 
+Found = TypeVar("Found")
 _ON_THE_WAY = frozenset({"attaching", "reserved", "detaching"})
 _POWERED_OFF = 4
 """``nova.objects.fields.InstancePowerState``"""
@@ -41,16 +43,13 @@ class InstanceAttachments:
     def attach(self, volume: str, host: HostIdentity) -> Json:
         """See :meth:`drivers.base.ControllerDriver.attach`."""
         shown = self._find(volume)
-        if not self._is_attached(shown, host):
+        if self._is_attached(shown, host) and shown["status"] == "detaching":
+            shown = self._wait(lambda: self._at_rest(volume), f"volume {volume} to be detached, or not")
+        if not self._is_attached(shown, host) or shown["status"] in _ON_THE_WAY:
             self._refuse_others(shown, host)
             if not self._is_ours_on_the_way(shown, host):
                 self._ask(volume, host)
-            self._waiter.until(
-                lambda: self._arrived(volume, host),
-                self._settings.attach_timeout,
-                f"volume {volume} to be attached to {host.host}",
-                first=0.1,
-            )
+            self._wait(lambda: self._arrived(volume, host), f"volume {volume} to be attached to {host.host}")
         return {"volume": volume}
 
     def detach(self, shown: Json, host: HostIdentity, *, force: bool) -> None:
@@ -61,15 +60,12 @@ class InstanceAttachments:
         if not self._begins_to_detach(shown, host):
             # It is still being attached, and Nova refuses to detach it until it is.
             what = f"volume {volume} to be attached, so that it can be detached from {host.host}"
-            shown = self._waiter.until(lambda: self._at_rest(volume), self._settings.attach_timeout, what, first=0.1)
-            if not self._is_attached(shown, host) or not self._begins_to_detach(shown, host):
+            shown = self._wait(lambda: self._at_rest(volume), what)
+            if not self._is_attached(shown, host):
                 return
-        self._waiter.until(
-            lambda: self._gone(volume, host),
-            self._settings.attach_timeout,
-            f"volume {volume} to be detached from {host.host}",
-            first=0.1,
-        )
+            if not self._begins_to_detach(shown, host):
+                raise WrongState(f"volume {volume} does not come to rest", remedy="it is tried again")
+        self._wait(lambda: self._gone(volume, host), f"volume {volume} to be detached from {host.host}")
 
     def secrets(self, volume: str, attachment: Json) -> Json:
         """Instances need none: Nova connects."""
@@ -143,7 +139,14 @@ class InstanceAttachments:
                 return
             self._refuse_others(shown, host)
             if not self._is_ours_on_the_way(shown, host):
-                raise WrongState(error.message, remedy="it is tried again") from error
+                raise WrongState(error.message, remedy="see what the instance does; it is tried again") from error
+
+    def _wait(self, look: Callable[[], Found | None], what: str) -> Found:
+        """Wait for what Nova was asked to do, and may have done also where a look at it fails.
+
+        :raises PlatformUnavailable: it did not end in time
+        """
+        return self._waiter.until(_after_a_change(look), self._settings.attach_timeout, what, first=0.1)
 
     def _arrived(self, volume: str, host: HostIdentity) -> bool | None:
         shown = self._find(volume)
@@ -152,6 +155,8 @@ class InstanceAttachments:
         if shown["status"] in _ON_THE_WAY:
             return None
         self._refuse_others(shown, host)
+        if self._nova_knows(volume, host):
+            return None  # what Cinder showed was from before
         raise PlatformError(
             f"Nova did not attach volume {volume} to {host.host}: the volume is {shown['status']} again",
             remedy="see the log of the instance's hypervisor; it is tried again when asked again",
@@ -167,10 +172,12 @@ class InstanceAttachments:
         try:
             self._ask_to_detach(shown, host)
         except (InvalidRequest, Conflict) as error:
-            shown = self._find(str(shown["id"]))
-            if shown["status"] != "detaching" and self._is_attached(shown, host):
-                raise WrongState(error.message, remedy="it is tried again") from error
-            return shown["status"] not in _ON_THE_WAY or shown["status"] == "detaching"
+            now = self._find(str(shown["id"]))
+            if now["status"] == "detaching" or (now["status"] not in _ON_THE_WAY and not self._is_attached(now, host)):
+                return True
+            if now["status"] in _ON_THE_WAY or shown["status"] in _ON_THE_WAY:
+                return False
+            raise WrongState(error.message, remedy="see what the instance does; it is tried again") from error
         return True
 
     def _at_rest(self, volume: str) -> Json | None:
@@ -213,11 +220,15 @@ class InstanceAttachments:
 
     def _is_ours_on_the_way(self, shown: Json, host: HostIdentity) -> bool:
         """Whether Nova is attaching or detaching the volume at this very host."""
-        if shown["status"] not in _ON_THE_WAY or not is_identifier(host.host):
+        return shown["status"] in _ON_THE_WAY and self._nova_knows(str(shown["id"]), host)
+
+    def _nova_knows(self, volume: str, host: HostIdentity) -> bool:
+        """Whether the volume is at this host in Nova's books, attached or on its way."""
+        if not is_identifier(host.host):
             return False
-        path = f"/servers/{host.host}/os-volume_attachments/{shown['id']}"
+        path = f"/servers/{host.host}/os-volume_attachments/{volume}"
         try:
-            self._calls.compute("GET", path, f"looking for volume {shown['id']} at instance {host.host}")
+            self._calls.compute("GET", path, f"looking for volume {volume} at instance {host.host}")
         except NotFound:
             return False
         return True
@@ -229,7 +240,10 @@ class InstanceAttachments:
                 f"volume {shown['id']} is attached to {', '.join(others)}", remedy="detach it there first"
             )
         if shown["status"] in _ON_THE_WAY and not self._is_ours_on_the_way(shown, host):
-            raise VolumeInUse(f"volume {shown['id']} is {shown['status']} for another host", remedy="it is tried again")
+            raise VolumeInUse(
+                f"volume {shown['id']} is {shown['status']}, and Nova has no attachment of it to {host.host}",
+                remedy="it is tried again; where it stays so, let an operator see which instance it is for",
+            )
         if shown["status"] in ("creating", "downloading", "extending"):
             raise PlatformUnavailable(f"volume {shown['id']} is {shown['status']}", remedy="it is tried again")
         if str(shown["status"]).startswith("error"):
@@ -252,6 +266,19 @@ class InstanceAttachments:
         except (InvalidRequest, PlatformDenied) as error:
             return Fence(False, f"Nova does not tell how instance {server} ended: {error.message}")
         return Fence(False, f"instance {server} was deleted in Nova's books, and no hypervisor said that it has ended")
+
+
+def _after_a_change(look: Callable[[], Found | None]) -> Callable[[], Found | None]:
+    """A look whose own failure does not say that the change before it did not happen."""
+
+    def looked() -> Found | None:
+        try:
+            return look()
+        except (PlatformUnavailable, PlatformThrottled, PlatformDenied) as error:
+            error.outcome_unknown = True
+            raise
+
+    return looked
 
 
 def _ended(event: Json) -> bool:

@@ -71,10 +71,11 @@ def instance(settings: Mapping[str, Any], node: str) -> Iterator[Machine]:
 @contextlib.contextmanager
 def losing_an_answer(_settings: Mapping[str, Any]) -> Iterator[None]:
     """The answer to the next change does not arrive, whichever of the services it is asked of."""
-    cloud().nova.loses_next_change = True
-    cloud().proxy.inject("lost", "change", "")
+    both = cloud().proxy, cloud().compute
+    for one in both:
+        one.inject("lost", "change", "")
     try:
         yield
     finally:
-        cloud().nova.loses_next_change = False
-        cloud().proxy.clear()
+        for one in both:
+            one.clear()

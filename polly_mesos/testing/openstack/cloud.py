@@ -61,7 +61,8 @@ class OpenStack:
     """One cloud; ends with its block.
 
     :ivar identity_url: Keystone, version 3
-    :ivar volume_url: Cinder behind the proxy, without the project
+    :ivar volume_url: Cinder behind ``proxy``, without the project
+    :ivar compute: what stands before Nova, as ``proxy`` before Cinder
     :ivar password: of every user in it
     """
 
@@ -143,6 +144,8 @@ class OpenStack:
         self._stack.callback(self.bare_hosts.close)
         self.nova = Nova(self.identity_url, cinder_url, self.password, self.instances)
         self._stack.callback(self.nova.close)
+        self.compute = Proxy(self.nova.url)
+        self._stack.callback(self.compute.close)
         self.metadata = MetadataService(self.nova)
         self._stack.callback(self.metadata.close)
         self._fill_keystone()
@@ -244,7 +247,7 @@ class OpenStack:
         self.project_id = self.nova.project = str(projects[PROJECT].id)
         for name, kind, url in (
             ("cinder", "block-storage", f"{self.volume_url}/%(project_id)s"),
-            ("nova", "compute", f"{self.nova.url}/v2.1"),
+            ("nova", "compute", f"{self.compute.url}/v2.1"),
         ):
             service = identity.create_service(name=name, type=kind)
             identity.create_endpoint(service_id=service.id, interface="public", url=url, region_id=REGION)

@@ -19,7 +19,18 @@ from typing import Any
 import httpx
 
 from polly_mesos.testing.openstack.instances import Instances
-from polly_mesos.testing.openstack.servers import ACTIVE, DELETED, SHUTOFF, Attachment, Server, believed_device, refusal
+from polly_mesos.testing.openstack.servers import (
+    ACTIVE,
+    ATTACHABLE,
+    DELETED,
+    DETACHABLE,
+    PAUSED,
+    SHUTOFF,
+    Attachment,
+    Server,
+    believed_device,
+    refusal,
+)
 from polly_mesos.testing.openstack.serving import Answer, Request, as_json
 from polly_mesos.testing.openstack.serving import Server as HttpServer
 
@@ -36,7 +47,6 @@ class Nova:
 
     :ivar project: Keystone's id of the project that instances are booted in
     :ivar calls: what was asked, as method and path
-    :ivar loses_next_change: whether the answer to the next change that a user asks for does not arrive
     :ivar patience: seconds that the guest is given to let go of a disk
     """
 
@@ -52,7 +62,6 @@ class Nova:
         self.project = ""
         self.patience = 0.3
         self.calls: list[str] = []
-        self.loses_next_change = False
         self._server = HttpServer(self._answer, "nova")
         self.url = self._server.url
 
@@ -81,6 +90,14 @@ class Nova:
                 server.status = ACTIVE
                 for attachment in server.attachments.values():
                     self._instances.plug(server.name, attachment.volume, attachment.connection)
+
+    def resume(self, server: Server) -> None:
+        """The hypervisor hangs no more, and carries out what it was told."""
+        with self._lock:
+            server.hangs = False
+            orders, server.orders = server.orders, []
+        for order in orders:
+            self._workers.submit(order)
 
     def stop(self, server: Server) -> None:
         """The instance is shut off; its volumes stay attached."""
@@ -111,10 +128,7 @@ class Nova:
         self.calls.append(f"{request.method} {path}")
         for method, pattern, handler in self._routes():
             if method == request.method and (found := re.fullmatch(pattern, path)):
-                answer = handler(request, caller, *found.groups())
-                lost = self.loses_next_change and method != "GET" and "admin" not in caller["roles"]
-                self.loses_next_change = self.loses_next_change and not lost
-                return Answer(0, cut_at=-1) if lost else answer
+                return handler(request, caller, *found.groups())
         return refusal(403, f"Policy doesn't allow {request.method} {path} to be performed.")
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
@@ -206,10 +220,12 @@ class Nova:
             server = self._find(caller, server_id)
             if server is None:
                 return refusal(404, f"Instance {server_id} could not be found.")
-            if server.status not in (ACTIVE, SHUTOFF) or server.task is not None:
-                return refusal(409, f"Cannot 'attach_volume' instance {server_id} while it is in {server.status}")
+            if (refused := server.refuses("attach_volume", ATTACHABLE)) is not None:
+                return refused
             if volume in server.attachments:
                 return refusal(400, f"Invalid volume: volume {volume} already attached")
+            if not server.host_up:
+                return refusal(500, "Unexpected API Error. <class 'oslo_messaging.exceptions.MessagingTimeout'>")
             if len(server.attachments) >= _MOST_VOLUMES:
                 return refusal(403, f"The maximum allowed number of disk devices ({_MOST_VOLUMES}) is exceeded.")
             body = {"attachment": {"volume_uuid": volume, "instance_uuid": server_id}}
@@ -220,8 +236,16 @@ class Nova:
                 return refusal(400, f"Invalid volume: {made.text} (HTTP {made.status_code})")
             attachment = Attachment(volume, made.json()["attachment"]["id"], believed_device())
             server.attachments[volume] = attachment
-        self._workers.submit(self._plug, server, attachment, caller)
+        self._order(server, lambda: self._plug(server, attachment, caller))
         return as_json(200, {"volumeAttachment": server.show_attachment(attachment)})
+
+    def _order(self, server: Server, order: Callable[[], None]) -> None:
+        """Have the hypervisor do something."""
+        with self._lock:
+            if server.hangs:
+                server.orders.append(order)
+                return
+        self._workers.submit(order)
 
     def _plug(self, server: Server, attachment: Attachment, caller: _Caller) -> None:
         """What the hypervisor does of an attachment; where it cannot, nothing is left of it."""
@@ -244,7 +268,7 @@ class Nova:
         if not self._may_decrypt(attachment, caller):
             return False
         with self._lock:
-            if server.status == ACTIVE:
+            if server.status != SHUTOFF:
                 self._instances.plug(server.name, attachment.volume, attachment.connection)
         self._call("POST", f"/attachments/{attachment.id}/action", caller, {"os-complete": None})
         return True
@@ -262,16 +286,22 @@ class Nova:
             attachment = None if server is None else server.attachments.get(volume)
             if server is None or attachment is None:
                 return refusal(404, f"Instance {server_id} is not attached to volume {volume}.")
+            if (refused := server.refuses("detach_volume", DETACHABLE)) is not None:
+                return refused
             begun = self._call("POST", f"/volumes/{volume}/action", caller, {"os-begin_detaching": None})
             if begun.status_code != 202:
                 return refusal(400, f"Invalid volume: {begun.text} (HTTP {begun.status_code})")
         if server.host_up:
-            self._workers.submit(self._unplug, server, attachment, caller)
+            self._order(server, lambda: self._unplug(server, attachment, caller))
         return Answer(202)
 
     def _unplug(self, server: Server, attachment: Attachment, caller: _Caller) -> None:
         deadline = time.monotonic() + self.patience
-        while attachment.volume in server.held or self._instances.in_use(server.name, attachment.volume):
+        while (
+            attachment.volume in server.held
+            or server.status == PAUSED
+            or self._instances.in_use(server.name, attachment.volume)
+        ):
             if time.monotonic() > deadline:
                 self._call("POST", f"/volumes/{attachment.volume}/action", caller, {"os-roll_detaching": None})
                 return

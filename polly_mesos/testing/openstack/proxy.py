@@ -1,4 +1,4 @@
-"""Stands in front of Cinder, counts what is asked of it, and makes it as unpleasant as a test wants it."""
+"""Stands in front of Cinder or Nova, counts what is asked of it, and makes it as unpleasant as a test wants it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ import httpx
 from polly_mesos.testing.openstack.serving import Answer, Request, Server
 
 Kind = Literal[
-    "lost", "lost-request", "cut", "html", "throttle", "overlimit", "unavailable", "slow", "not-json", "garbled"
+    "lost",
+    "lost-request",
+    "cut",
+    "html",
+    "not-json",
+    "garbled",
+    "throttle",
+    "overlimit",
+    "unavailable",
+    "conflict",
+    "failure",
+    "missing",
+    "slow",
 ]
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "server", "date", "content-encoding"}
@@ -30,7 +42,9 @@ class Fault:
     ``lost``: carried out, and the answer does not arrive. ``lost-request``: not carried out either. ``cut``: carried
     out, half of the answer arrives. ``html`` and ``not-json``: carried out, and a gateway's page comes instead.
     ``throttle`` (429), ``overlimit`` (413, as Cinder's rate limit has it) and ``unavailable`` (503): refused.
-    ``slow``: answered ``seconds`` later. ``garbled``: carried out, and what comes back is no HTTP, and no TLS either.
+    ``conflict`` (409) and ``failure`` (500): refused. ``missing``: what is there is not found (404), as where a
+    database lags behind. ``slow``: answered ``seconds`` later. ``garbled``: carried out, and what comes back is no
+    HTTP, and no TLS either.
     """
 
     kind: Kind
@@ -93,6 +107,12 @@ class Proxy:
                 return _refusal(413, "This request was rate-limited.", {"Retry-After": "1"}, name="overLimit")
             case "unavailable":
                 return _refusal(503, "The service is busy.")
+            case "conflict":
+                return _refusal(409, "It is in a task state that does not allow this.", name="conflictingRequest")
+            case "failure":
+                return _refusal(500, "Unexpected API Error.", name="computeFault")
+            case "missing":
+                return _refusal(404, "It could not be found.", name="itemNotFound")
             case "slow":
                 time.sleep(fault.seconds)
                 return self._pass_on(request)

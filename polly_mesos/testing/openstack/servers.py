@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from polly_mesos.testing.openstack.serving import Answer, as_json
 
 ACTIVE, SHUTOFF, DELETED = "ACTIVE", "SHUTOFF", "DELETED"
-_RUNNING, _SHUTDOWN = 1, 4
-"""Nova's power states, as in ``nova.objects.fields.InstancePowerState``."""
+PAUSED, SUSPENDED, RESCUE, RESIZED, ERROR = "PAUSED", "SUSPENDED", "RESCUE", "VERIFY_RESIZE", "ERROR"
+_VM_STATES = {
+    ACTIVE: "active",
+    SHUTOFF: "stopped",
+    PAUSED: "paused",
+    SUSPENDED: "suspended",
+    RESCUE: "rescued",
+    RESIZED: "resized",
+    ERROR: "error",
+}
+_POWER = {SHUTOFF: 4, PAUSED: 3, SUSPENDED: 4, ERROR: 0}
+"""Nova's power states where it is not running, as in ``nova.objects.fields.InstancePowerState``."""
+
+_RUNNING = 1
+ATTACHABLE = frozenset({ACTIVE, PAUSED, SHUTOFF, RESIZED})
+DETACHABLE = ATTACHABLE | {SUSPENDED}
+"""In which states Nova's API takes the order (``check_instance_state`` of ``nova.compute.api``)."""
 
 
 @dataclass
@@ -31,6 +47,7 @@ class Server:
     :ivar held: volumes that its guest does not let go of
     :ivar host: the hypervisor that it runs on
     :ivar host_up: whether that hypervisor answers
+    :ivar hangs: whether it takes orders and carries none of them out; they are in ``orders``
     :ivar grown: how often a volume of its was extended
     :ivar ended: whether the hypervisor has carried out its deletion
     """
@@ -43,6 +60,8 @@ class Server:
     task: str | None = None
     host: str = "hypervisor-1"
     host_up: bool = True
+    hangs: bool = False
+    orders: list[Callable[[], None]] = field(default_factory=list)
     ended: bool = False
     attachments: dict[str, Attachment] = field(default_factory=dict)
     grown: int = 0
@@ -56,11 +75,18 @@ class Server:
             "status": self.status,
             "tenant_id": self.project,
             "OS-EXT-STS:task_state": self.task,
-            "OS-EXT-STS:power_state": _RUNNING if self.status == ACTIVE else _SHUTDOWN,
-            "OS-EXT-STS:vm_state": "active" if self.status == ACTIVE else "stopped",
+            "OS-EXT-STS:power_state": _POWER.get(self.status, _RUNNING),
+            "OS-EXT-STS:vm_state": _VM_STATES[self.status],
             "OS-EXT-AZ:availability_zone": self.zone,
             "os-extended-volumes:volumes_attached": [{"id": volume} for volume in self.attachments],
         }
+
+    def refuses(self, what: str, states: frozenset[str]) -> Answer | None:
+        """Nova's refusal of an order that the instance's state does not allow."""
+        if self.status in states and self.task is None:
+            return None
+        state = f"task_state {self.task}" if self.task else f"vm_state {_VM_STATES[self.status]}"
+        return refusal(409, f"Cannot '{what}' instance {self.id} while it is in {state}")
 
     def show_attachment(self, attachment: Attachment) -> dict[str, Any]:
         """As the API shows it. The device is where Nova believes that the guest has it."""
@@ -99,5 +125,7 @@ def believed_device() -> str:
 def refusal(status: int, message: str, name: str = "") -> Answer:
     """An error as Nova writes it."""
     names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest", 401: "unauthorized"}
-    headers = {"x_openstack_request_id": f"req-{uuid.uuid4()}"}
+    names[500] = "computeFault"
+    request = f"req-{uuid.uuid4()}"
+    headers = {"x_openstack_request_id": request, "x_compute_request_id": request}
     return as_json(status, {name or names[status]: {"code": status, "message": message}}, **headers)
