@@ -10,7 +10,7 @@ import pytest
 from polly_mesos.mesos.local.cluster import LocalCluster
 from tests.drivers.cinder_cloud import cloud
 from tests.leftovers import require_root
-from tests.mesos.test_cinder import goes_the_whole_way
+from tests.mesos.test_cinder import volume_of_cinder_is_used
 
 pytestmark = [
     pytest.mark.mesos,
@@ -52,7 +52,7 @@ def test_a_task_finds_its_data_again_on_a_volume_that_its_host_reached_by_itself
     cloud().proxy.connection = {"auth_method": "CHAP", "auth_username": "polly", "auth_password": SECRET}
     try:
         service = cloud().login(password="${CINDER_PASSWORD}", **hosts.settings(os_brick_python=str(listening)))
-        goes_the_whole_way(cluster, directory, service)
+        volume_of_cinder_is_used(cluster, directory, service)
     finally:
         cloud().proxy.clear()
     assert SECRET in asked.read_text()

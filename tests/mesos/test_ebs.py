@@ -1,4 +1,4 @@
-"""The main path on a real Mesos with EBS volumes: offer, reserve, create, publish, task, destroy."""
+"""The whole way of a volume on the real Mesos, with EBS."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest
 from polly_mesos.mesos.local.cluster import LocalCluster
 from polly_mesos.testing.ec2 import KEY, SECRET, Delays, Ec2
 from tests.leftovers import assert_nothing_left
-from tests.mesos.framework import Framework, wait_until
+from tests.mesos.framework import Framework
 from tests.mesos.polly import Polly
-from tests.mesos.test_failover import RESERVATION, ROLES
-from tests.mesos.test_scheduler_half import disks, persistent, task_on
+from tests.mesos.volume_story import goes_the_whole_way
 
 pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -45,44 +44,23 @@ def test_a_volume_is_made_used_by_two_tasks_and_destroyed(
     cluster = cluster_factory(agents=1)
     polly = Polly(cluster, tmp_path, **_sections(ec2))
     polly.environment |= {"POLLY_TEST_ACCESS_KEY": KEY, "POLLY_TEST_SECRET_KEY": SECRET}
-    with polly, Framework(cluster.master, **ROLES) as framework:
+    with polly, Framework(cluster.master) as framework:
         (agent,) = polly.connected(1)
-        offer, disk = disks(framework, type="PATH", profile="gold")
-        reserved = {**disk, "scalar": {"value": 1024.0}, "reservations": [RESERVATION]}
-        made = persistent(reserved, "v")
-        framework.accept(
-            offer,
-            {"type": "RESERVE", "reserve": {"resources": [reserved]}},
-            {"type": "CREATE", "create": {"volumes": [made]}},
-            task_on(offer, "writer", made, "echo precious > data/file && sync"),
+        instance = ec2.instance(agent["endpoint"])
+        assert agent["identities"]["local"]["attach_limit"] == instance.limit - 1, "EC2's own, less the root volume"
+
+        def written() -> None:
+            (volume,) = ec2.cloud.volumes.values()
+            assert (volume.size, list(volume.attachments)) == (1, [instance.id])
+
+        goes_the_whole_way(
+            framework,
+            1024.0,
+            written=written,
+            attached=lambda: any(volume.attachments for volume in list(ec2.cloud.volumes.values())),
+            there=lambda: bool(_left(ec2)),
         )
-        framework.wait_for("writer", "TASK_FINISHED")
-        (volume,) = ec2.cloud.volumes.values()
-        assert list(volume.attachments) == [ec2.instance(agent["endpoint"]).id]
-        limit = agent["identities"]["local"]["attach_limit"]
-        assert limit == ec2.instance(agent["endpoint"]).limit - 1, "EC2's own, less the root volume"
-        offer, found = _volume(framework)
-        framework.accept(offer, task_on(offer, "reader", found, "grep precious data/file"))
-        framework.wait_for("reader", "TASK_FINISHED")
-        offer, found = _volume(framework)
-        framework.accept(offer, {"type": "DESTROY", "destroy": {"volumes": [found]}})
-        wait_until(lambda: not _left(ec2))
         assert SECRET not in polly.log.read_text()
-
-
-def _volume(framework: Framework) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An offer with the persistent volume, and that volume."""
-
-    def look() -> tuple[dict[str, Any], dict[str, Any]] | None:
-        offer = framework.offer()
-        for resource in offer["resources"]:
-            if resource.get("disk", {}).get("persistence", {}).get("id") == "v":
-                return offer, resource
-        framework.accept(offer)
-        return None
-
-    found: tuple[dict[str, Any], dict[str, Any]] = wait_until(look)
-    return found
 
 
 def _left(ec2: Ec2) -> list[str]:

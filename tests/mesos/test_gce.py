@@ -1,4 +1,4 @@
-"""The whole way of a volume on the real Mesos, with Google's disks: offer, reserve, create, publish, task, destroy."""
+"""The whole way of a volume on the real Mesos, with Google's disks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from pathlib import Path
 import pytest
 
 from polly_mesos.mesos.local.cluster import LocalCluster
+from polly_mesos.model import Json
 from polly_mesos.testing.gce import FakeCompute, nvme_ioctl
 from tests.leftovers import loop_devices_below, require_root
-from tests.mesos.framework import Framework, wait_until
-from tests.mesos.operations import create, destroy, launch, persistent, reserve, unreserve
+from tests.mesos.framework import Framework
 from tests.mesos.polly import Polly
-from tests.mesos.test_scheduler_half import disks
+from tests.mesos.volume_story import goes_the_whole_way
 
 pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
-
-SIZE = 10 * 1024.0
-
 
 @pytest.mark.parametrize(
     ("machine_type", "disk_type", "interface"),
@@ -49,39 +46,28 @@ def test_a_task_finds_its_data_again_on_a_google_disk(
         with Polly(cluster, tmp_path, **settings) as polly:
             polly.connected(1)
             with Framework(cluster.master) as framework:
-                offer, disk = disks(framework, type="PATH", profile="gold")
-                made = persistent(disk, SIZE, "kept")
-                write = launch(offer, "write", made, "echo precious > data/file && sync")
-                framework.accept(offer, reserve(disk, SIZE), create(disk, SIZE, "kept"), write)
-                wait_until(lambda: _interfaces(compute) == [interface])
-                framework.wait_for("write", "TASK_FINISHED")
-                (google,) = [one for one in compute.world.resources.values() if one["kind"] == "compute#disk"]
-                assert google["labels"]["polly_cluster"] == "test"
-                assert google["sizeGb"] == "10"
-                assert google["type"].rpartition("/")[2] == disk_type
-
-                def kept() -> tuple[object, object] | None:
-                    offer = framework.offer()
-                    for one in offer["resources"]:
-                        if one.get("disk", {}).get("persistence", {}).get("id") == "kept":
-                            return offer, one
-                    framework.accept(offer)
-                    return None
-
-                wait_until(lambda: "users" not in google)  # the grace time is over: it is unmounted and detached
-                offer, volume = wait_until(kept)
-                framework.accept(offer, launch(offer, "read", volume, "grep precious data/file"))
-                framework.wait_for("read", "TASK_FINISHED")
-                offer, volume = wait_until(kept)
-                plain = {**volume, "disk": {"source": volume["disk"]["source"]}}
-                framework.accept(offer, destroy(volume), unreserve(plain))
-                wait_until(lambda: google not in list(compute.world.resources.values()))
+                goes_the_whole_way(
+                    framework,
+                    10 * 1024.0,
+                    written=lambda: _look(compute, disk_type, interface),
+                    attached=lambda: any("users" in disk for disk in _volumes(compute)),
+                    there=lambda: bool(_volumes(compute)),
+                )
         assert compute.violations == []
         assert loop_devices_below(tmp_path) == []
         assert os.listdir(tmp_path / "google") == ["hosts"]
 
 
-def _interfaces(compute: FakeCompute) -> list[str]:
-    """By which interface the instances have the disks beside their boot disks."""
+def _look(compute: FakeCompute, disk_type: str, interface: str) -> None:
+    (google,) = _volumes(compute)
+    assert google["labels"]["polly_cluster"] == "test"
+    assert google["sizeGb"] == "10"
+    assert google["type"].rpartition("/")[2] == disk_type
     instances = [one for one in list(compute.world.resources.values()) if one["kind"] == "compute#instance"]
-    return [attached["interface"] for one in instances for attached in one["disks"] if not attached["boot"]]
+    attached = [disk for one in instances for disk in one["disks"] if not disk["boot"]]
+    assert [disk["interface"] for disk in attached] == [interface]
+
+
+def _volumes(compute: FakeCompute) -> list[Json]:
+    disks = [one for one in list(compute.world.resources.values()) if one["kind"] == "compute#disk"]
+    return [one for one in disks if one.get("labels", {}).get("polly_cluster")]
