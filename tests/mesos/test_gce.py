@@ -19,6 +19,7 @@ from tests.mesos.volume_story import goes_the_whole_way
 
 pytestmark = [pytest.mark.mesos, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
 
+
 @pytest.mark.parametrize(
     ("machine_type", "disk_type", "interface"),
     [("n2-standard-4", "pd-balanced", "SCSI"), ("c4-standard-8", "hyperdisk-balanced", "NVME")],
