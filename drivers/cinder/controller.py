@@ -18,6 +18,7 @@ from drivers.cinder.calls import Calls
 from drivers.cinder.capacity import measure
 from drivers.cinder.checking import check_service
 from drivers.cinder.copies import Copies
+from drivers.cinder.failures import after_a_change
 from drivers.cinder.instances import InstanceAttachments
 from drivers.cinder.metadata import CLUSTER, DELETED, SIZE, TOKEN, coded, encode, value_of
 from drivers.cinder.settings import NOVA, CinderSettings
@@ -125,7 +126,9 @@ class CinderController(Copies):
         else:
             seen = None
         grown = self._waiter.until(
-            lambda: self._grown(platform_id, wanted), self._settings.expand_timeout, f"volume {platform_id} to grow"
+            after_a_change(lambda: self._grown(platform_id, wanted)),
+            self._settings.expand_timeout,
+            f"volume {platform_id} to grow",
         )
         self._attachments.after_expanding(grown, seen)
         return volume_from(grown)
@@ -250,7 +253,8 @@ class CinderController(Copies):
                 )
             return True if DELETED in shown.get("metadata", {}) else None
 
-        self._waiter.until(look, self._settings.delete_timeout, f"{kind} {platform_id} to be gone", first=0.1)
+        what = f"{kind} {platform_id} to be gone"
+        self._waiter.until(after_a_change(look), self._settings.delete_timeout, what, first=0.1)
 
 
 def _in_gib(size: int) -> int:

@@ -6,7 +6,8 @@ A change whose answer did not arrive, or that a gateway or a failing service ans
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions
@@ -24,6 +25,7 @@ from polly_mesos.errors import (
     WrongState,
 )
 
+Found = TypeVar("Found")
 _QUOTA = ("quota", "maximum number of", "limitexceeded", "allowed gigabytes")
 _MANY_DISKS = "maximum allowed number of disk devices"
 _LONGEST_TOLD = 300
@@ -137,6 +139,19 @@ def _untrusted(error: BaseException, distrust: ssl.SSLCertVerificationError, doi
     return PlatformError(
         f"{doing}: the certificate of {asked.scheme}://{asked.netloc} is not trusted: {told}", remedy=remedy
     )
+
+
+def after_a_change(look: Callable[[], Found]) -> Callable[[], Found]:
+    """A look whose own failure does not say that the change before it did not happen."""
+
+    def looked() -> Found:
+        try:
+            return look()
+        except (PlatformUnavailable, PlatformThrottled, PlatformDenied) as error:
+            error.outcome_unknown = True
+            raise
+
+    return looked
 
 
 def is_state_conflict(error: PollyError) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from drivers.base import Fence
 from drivers.cinder.calls import Calls
+from drivers.cinder.failures import after_a_change
 from drivers.cinder.settings import CinderSettings
 from drivers.cinder.shown import hosts_of, is_identifier, member
 from drivers.waiting import Waiter
@@ -16,7 +17,6 @@ from polly_mesos.errors import (
     NotFound,
     PlatformDenied,
     PlatformError,
-    PlatformThrottled,
     PlatformUnavailable,
     UnknownHost,
     UnknownVolume,
@@ -106,12 +106,7 @@ class InstanceAttachments:
             now = self._growth(hosts[0])
             return True if now is None or now - before else None
 
-        self._waiter.until(
-            seen,
-            self._settings.attach_timeout,
-            f"instance {hosts[0]} to see volume {shown['id']} grow",
-            first=0.1,
-        )
+        self._wait(seen, f"instance {hosts[0]} to see volume {shown['id']} grow")
 
     def _growth(self, server: str) -> set[str] | None:
         try:
@@ -146,7 +141,7 @@ class InstanceAttachments:
 
         :raises PlatformUnavailable: it did not end in time
         """
-        return self._waiter.until(_after_a_change(look), self._settings.attach_timeout, what, first=0.1)
+        return self._waiter.until(after_a_change(look), self._settings.attach_timeout, what, first=0.1)
 
     def _arrived(self, volume: str, host: HostIdentity) -> bool | None:
         shown = self._find(volume)
@@ -266,19 +261,6 @@ class InstanceAttachments:
         except (InvalidRequest, PlatformDenied) as error:
             return Fence(False, f"Nova does not tell how instance {server} ended: {error.message}")
         return Fence(False, f"instance {server} was deleted in Nova's books, and no hypervisor said that it has ended")
-
-
-def _after_a_change(look: Callable[[], Found | None]) -> Callable[[], Found | None]:
-    """A look whose own failure does not say that the change before it did not happen."""
-
-    def looked() -> Found | None:
-        try:
-            return look()
-        except (PlatformUnavailable, PlatformThrottled, PlatformDenied) as error:
-            error.outcome_unknown = True
-            raise
-
-    return looked
 
 
 def _ended(event: Json) -> bool:

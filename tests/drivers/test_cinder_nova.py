@@ -165,21 +165,23 @@ class TestAnswers:
         """Not what Nova was asked fails, but the looks at what comes of it."""
         for call, after in ((case.attach, True), (case.detach, False)):
             case.server.hangs = True
-            cloud().proxy.inject("unavailable", "GET", "/volumes/{id}", times=0)
-            fault = cloud().proxy._faults[-1]
-            until_asked = ATTACH if after else DETACH
-            cloud().compute.calls.clear()
-
-            def fail(fault: Any = fault, asked: tuple[str, str] = until_asked) -> None:
-                until(lambda: any(call.endswith(asked[1]) for call in cloud().compute.calls if asked[0] in call))
-                fault.times = 1
-
-            with meanwhile(fail), pytest.raises(PlatformUnavailable, match="503") as caught:
+            cloud().proxy.inject("unavailable", "GET", "/volumes/{id}", after=1)
+            with pytest.raises(PlatformUnavailable, match="503") as caught:
                 call()
             assert caught.value.outcome_unknown
             cloud().nova.resume(case.server)
             call()
             assert case.attached is after
+
+    def test_growth_in_use_that_nova_does_not_tell_of(self, case: Case) -> None:
+        case.attach()
+        for after, happened in ((0, False), (1, True)):
+            cloud().compute.inject("unavailable", "GET", "/os-instance-actions", after=after)
+            with pytest.raises(PlatformUnavailable, match="503") as caught:
+                case.driver.expand(case.volume.id, 2 * GIB)
+            assert caught.value.outcome_unknown is happened
+            assert case.driver.get(case.volume.id).size == (2 * GIB if happened else GIB)
+        assert case.driver.expand(case.volume.id, 2 * GIB).size == 2 * GIB
 
     def test_a_cloud_without_nova_is_told(self, case: Case) -> None:
         identity: Any = cloud().connect().identity

@@ -18,7 +18,7 @@ from drivers.cinder.pools import size_of, sum_of
 from drivers.cinder.settings import CinderSettings
 from polly_mesos.errors import NotSupported
 from polly_mesos.testing.openstack.cloud import PROJECT, SMALL_SIZE
-from polly_mesos.testing.openstack.configuration import SMALL_BACKEND
+from polly_mesos.testing.openstack.configuration import SMALL_BACKEND, SMALL_ZONE
 from tests.drivers.cinder_cloud import cloud
 from tests.drivers.test_cinder_failures import available
 
@@ -125,13 +125,16 @@ class TestRealPools:
             administrator.capacity("", "no-such-type")
 
     def test_only_pools_of_the_zone_count(self, administrator: CinderController) -> None:
-        assert administrator.capacity("nova", "small") == administrator.capacity("", "small")
+        with quota(-1):
+            assert administrator.capacity(SMALL_ZONE, "") == administrator.capacity("", "small")
+            assert administrator.capacity("nova", "") == administrator.capacity("", "standard")
+            assert administrator.capacity("nova", "small").available == 0
 
     def test_what_others_put_there_is_not_offered(self, administrator: CinderController) -> None:
         """A volume is noted when the back end tells of itself, every few seconds; so is a disk that fills up."""
         before = administrator.capacity("", "small").available
         token = str(uuid.uuid4())
-        asked = CreateRequest(token, GIB, Tags("pools", token, "gold"), platform_type="small")
+        asked = CreateRequest(token, GIB, Tags("pools", token, "gold"), platform_type="small", zone=SMALL_ZONE)
         volume = available(administrator.create(asked), administrator)
         assert before is not None
         until(lambda: administrator.capacity("", "small").available == before - GIB)

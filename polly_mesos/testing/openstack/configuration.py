@@ -14,6 +14,13 @@ BACKEND, SMALL_BACKEND = "nfs", "small"
 FIXED_KEY = "0123456789abcdef" * 4
 """The one key of Cinder's key manager, in hexadecimal. That text is also the pass phrase of its LUKS volumes."""
 
+SMALL_ZONE = "small-zone"
+_SMALL = (
+    "max_over_subscription_ratio = 1.0",
+    "reserved_percentage = 25",
+    f"backend_availability_zone = {SMALL_ZONE}",
+)
+
 BACKEND_SOURCE = '''
 from cinder.volume.drivers import nfs
 
@@ -177,7 +184,7 @@ backend_stats_polling_interval = 3
 periodic_interval = 5
 migration_create_volume_timeout_secs = 30
 {_backend(places, BACKEND, "max_over_subscription_ratio = 20.0")}
-{_backend(places, SMALL_BACKEND, "max_over_subscription_ratio = 1.0", "reserved_percentage = 25")}
+{_backend(places, SMALL_BACKEND, *_SMALL)}
 [database]
 connection = sqlite:///{home}/cinder.db?timeout=60
 sqlite_synchronous = False

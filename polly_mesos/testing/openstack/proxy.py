@@ -53,6 +53,8 @@ class Fault:
     path: str
     times: int = 1
     seconds: float = 1.0
+    after: int = 0
+    """How many of them pass before it happens."""
 
 
 class Proxy:
@@ -79,10 +81,12 @@ class Proxy:
         self._server.close()
         self._client.close()
 
-    def inject(self, kind: Kind, method: str, path: str, *, times: int = 1, seconds: float = 1.0) -> None:
-        """Let this happen to the next requests that are meant."""
+    def inject(
+        self, kind: Kind, method: str, path: str, *, times: int = 1, seconds: float = 1.0, after: int = 0
+    ) -> None:
+        """Let this happen to the next requests that are meant, or to those after so many more."""
         with self._lock:
-            self._faults.append(Fault(kind, method, path, times, seconds))
+            self._faults.append(Fault(kind, method, path, times, seconds, after))
 
     def clear(self) -> None:
         """Forget faults that did not happen, and what was counted."""
@@ -133,8 +137,10 @@ class Proxy:
                 and fault.method in (method, method != "GET" and "change")
                 and pattern.endswith(fault.path)
             ):
-                fault.times -= 1
-                return fault
+                if fault.after == 0:
+                    fault.times -= 1
+                    return fault
+                fault.after -= 1
         return None
 
     def _pass_on(self, request: Request) -> Answer:
