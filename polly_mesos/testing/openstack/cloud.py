@@ -70,7 +70,7 @@ class OpenStack:
         check_possible()
         self._progress = progress
         self._stack = ExitStack()
-        self.password = secrets.token_urlsafe(16)
+        self.password = secrets.token_hex(16)  # never a hyphen first: programs would take it for an option
         self._places = Places(Path(), ensure_environment(progress))
 
     def __enter__(self) -> Self:
