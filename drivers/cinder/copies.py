@@ -73,6 +73,7 @@ class Copies(ControllerDriver):
             if state_of(self._our_snapshot(snapshot_id)) is PlatformState.CREATING:
                 self._when_made(lambda: self._our_snapshot(snapshot_id), f"snapshot {snapshot_id}")
         except NotFound:
+            self._delete_what_waited()  # an earlier call may have come as far as this, and no further
             return
         doing = f"deleting snapshot {snapshot_id}"
         try:

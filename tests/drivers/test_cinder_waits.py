@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from drivers.base import CreateRequest, Tags
 from drivers.cinder import GIB
 from polly_mesos.errors import PlatformError, UnknownVolume
+from polly_mesos.testing.openstack.cloud import PROJECT, USER
 from tests.drivers.cinder_cloud import cloud
 from tests.drivers.test_cinder_failures import available, controller
 
@@ -44,3 +46,22 @@ def test_deleting_a_snapshot() -> None:
     driver.delete_snapshot(snapshot.id)
     assert driver.list_snapshots() == ()
     driver.delete(volume.id)
+
+
+def test_a_volume_that_waited_for_its_last_snapshot_goes_also_where_the_first_try_was_broken_off() -> None:
+    driver, token = controller("waits"), str(uuid.uuid4())
+    volume = available(driver.create(CreateRequest(token, GIB, Tags("waits", token, "gold"))), driver)
+    snapshot = driver.snapshot(volume.id, str(uuid.uuid4()), Tags("waits", token, "gold"))
+    while driver.get_snapshot(snapshot.id).state.value == "creating":
+        pass
+    driver.delete(volume.id)
+    cloud().proxy.inject("unavailable", "GET", "/volumes/detail")
+    with pytest.raises(PlatformError):
+        driver.delete_snapshot(snapshot.id)
+    assert driver.list_snapshots() == ()
+    driver.delete_snapshot(snapshot.id)
+    volumes = cloud().connect(USER, PROJECT).block_storage
+    deadline = time.monotonic() + 60
+    while volume.id in [one.id for one in volumes.volumes()]:
+        assert time.monotonic() < deadline, "it is hidden, and takes its part of the quota for ever"
+        time.sleep(0.1)
