@@ -1,4 +1,4 @@
-"""What the back ends behind a volume type have: seen by administrators, and by roles that may ask for the pools."""
+"""What the back ends behind a volume type have. Cinder shows it to its administrators, and to nobody else."""
 
 from __future__ import annotations
 
