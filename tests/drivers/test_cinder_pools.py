@@ -1,4 +1,4 @@
-"""Capacity where an administrator asks, who sees the pools: no more than the quota, and no more than the back ends have."""
+"""Capacity where an administrator asks, who sees the pools: the least of the quota and what back ends have."""
 
 from __future__ import annotations
 
