@@ -45,11 +45,19 @@ def request(size: int = GIB, **changes: Any) -> CreateRequest:
     return replace(CreateRequest(token, size, Tags("failures", token, "gold")), **changes)
 
 
-def available(made: PlatformVolume, driver: CinderController) -> PlatformVolume:
+def settled(made: PlatformVolume, driver: CinderController) -> PlatformVolume:
+    """The volume when Cinder is done with making it."""
     deadline = time.monotonic() + 60
     while (seen := driver.get(made.id)).state is PlatformState.CREATING:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return seen
+
+
+def available(made: PlatformVolume, driver: CinderController) -> PlatformVolume:
+    """The volume when it is made; what Cinder wrote in its logs, where it could not be."""
+    seen = settled(made, driver)
+    assert seen.state is PlatformState.AVAILABLE, cloud().told_of(seen.id)
     return seen
 
 
@@ -207,7 +215,7 @@ class TestRefusals:
             admin.update_quota_set(cloud().project_id, gigabytes=400)
 
     def test_a_type_that_nothing_can_make_ends_in_an_error_that_can_be_deleted(self, driver: CinderController) -> None:
-        made = available(driver.create(request(platform_type="impossible")), driver)
+        made = settled(driver.create(request(platform_type="impossible")), driver)
         assert made.state is PlatformState.ERROR
         driver.delete(made.id)
         assert driver.list().volumes == ()

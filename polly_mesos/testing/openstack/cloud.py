@@ -107,6 +107,15 @@ class OpenStack:
         self._stack.callback(connection.close)
         return connection
 
+    def told_of(self, volume: str) -> str:
+        """What the services wrote of a volume in their logs, and what they wrote around errors: the end of it."""
+        told = []
+        for log in sorted(self.directory.glob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()
+            found = [line for line in lines if volume in line or " ERROR " in line]
+            told += [f"{log.name}: {line}" for line in found[-40:]]
+        return "\n".join(told)
+
     def login(self, **changes: Any) -> dict[str, Any]:
         """The settings of a service of Polly's for this cloud, as polly.yml would have them."""
         return {
