@@ -15,6 +15,6 @@ TestConformance = driver_suite(
     lambda _: cloud().login(),
     size=GIB,
     machines=instance,
-    many=20,
+    many=100,
     lost_answers=losing_an_answer,
 )
