@@ -7,9 +7,10 @@ from collections.abc import Callable
 from drivers.base import ControllerDriver, CreateRequest, PlatformSnapshot, PlatformState, PlatformVolume, Tags
 from drivers.cinder import GIB
 from drivers.cinder.calls import Calls
+from drivers.cinder.identifiers import is_identifier
 from drivers.cinder.metadata import CLUSTER, DELETED, coded, encode
 from drivers.cinder.settings import CinderSettings
-from drivers.cinder.shown import is_identifier, is_ours, member, snapshot_from, state_of
+from drivers.cinder.shown import is_ours, member, snapshot_from, state_of
 from polly_mesos.errors import Conflict, InvalidRequest, NotFound, UnknownVolume, VolumeInUse, WrongState
 from polly_mesos.model import Json
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from drivers.base import HostDriver
 from drivers.block import BlockDevice, BlockDevices, flush, only, wait_for
+from drivers.cinder.identifiers import IDENTIFIER, is_identifier
 from drivers.cinder.reaching import ReachingHost, volume_of
 from drivers.metadata import fetch, fill
 from polly_mesos.errors import HostError
@@ -22,7 +23,6 @@ _DOCUMENT = "openstack/latest/meta_data.json"
 _VIRTIO_SERIAL = 20
 """Bytes of a virtio disk's serial: Nova sets the volume's id, and the device shows its beginning."""
 
-_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DMI = ("sys/class/dmi/id/product_uuid", "sys/devices/virtual/dmi/id/product_uuid")
 
 
@@ -80,9 +80,9 @@ class CinderHost(HostDriver):
         if self._reaching:
             return self._reaching.held()
         found: dict[str, Json] = {}
-        for device in self._devices.with_serial(lambda serial: bool(_IDENTIFIER.search(serial))):
+        for device in self._devices.with_serial(lambda serial: bool(IDENTIFIER.search(serial))):
             for serial in device.serials:
-                if match := _IDENTIFIER.search(serial):
+                if match := IDENTIFIER.search(serial):
                     found[device.path] = {"volume": match.group()}
         return found
 
@@ -113,7 +113,7 @@ def is_serial_of(serial: str, volume: str) -> bool:
 
 def _identity(document: Mapping[str, Any]) -> HostIdentity:
     server = str(document["uuid"])
-    if not _IDENTIFIER.fullmatch(server):
+    if not is_identifier(server):
         raise ValueError(f"the metadata names {server!r}, which is no id of an instance")
     return HostIdentity(server, str(document.get("availability_zone") or ""))
 
@@ -122,7 +122,7 @@ def _first_line(paths: Iterable[Path]) -> str:
     told: list[str] = []
     for path in paths:
         try:
-            if _IDENTIFIER.fullmatch(text := path.read_text().strip().lower()):
+            if is_identifier(text := path.read_text().strip().lower()):
                 return text
             told.append(f"{path} has {text!r}")
         except OSError as error:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from drivers.base import Fence
 from drivers.cinder.calls import Calls
 from drivers.cinder.failures import after_a_change
+from drivers.cinder.identifiers import is_identifier
 from drivers.cinder.settings import CinderSettings
-from drivers.cinder.shown import hosts_of, is_identifier, member
+from drivers.cinder.shown import hosts_of, member
 from drivers.waiting import Waiter
 from polly_mesos.errors import (
     Conflict,

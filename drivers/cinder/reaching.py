@@ -7,7 +7,6 @@ import errno
 import ipaddress
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ from drivers.cinder import image_files
 from drivers.cinder.brick import Brick, BrickMissing
 from drivers.cinder.connections import VALUES, WITHHELD
 from drivers.cinder.host_records import HostRecord, HostRecords
+from drivers.cinder.identifiers import IDENTIFIER, is_identifier
 from drivers.metadata import fill
 from polly_mesos.errors import DeviceNotFound, HostError
 from polly_mesos.model import HostIdentity, Json
 
-_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONNECTOR_SECONDS = 600.0
 _NAMED = {"uuid": "vol_uuid", "nguid": "volume_nguid"}
 """What the kernel shows of an NVMe namespace -> what Cinder calls it. Source: os-brick's nvmeof connector."""
@@ -105,7 +104,7 @@ class ReachingHost(HostDriver):
                 found[device or str(self._records.place(record.volume))] = record.attachment
         recorded = {record.image for record in records}
         for device, image in image_files.bound_below(self._brick.mounts).items():
-            if image not in recorded and (match := _IDENTIFIER.search(os.path.basename(image))):
+            if image not in recorded and (match := IDENTIFIER.search(os.path.basename(image))):
                 found[device] = {"volume": match.group()}
         return found
 
@@ -197,7 +196,7 @@ def volume_of(attachment: Json) -> str:
     :raises HostError: it is none of Cinder's
     """
     volume = str(attachment["volume"])
-    if not _IDENTIFIER.fullmatch(volume):
+    if not is_identifier(volume):
         raise HostError(f"{volume!r} is no id of a volume of Cinder's", remedy="this is a defect of Polly's")
     return volume
 

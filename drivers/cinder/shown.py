@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from drivers.base import PlatformSnapshot, PlatformState, PlatformVolume
@@ -18,14 +17,8 @@ _STATES = {
     "unmanaging": PlatformState.DELETING,
     "deleted": PlatformState.DELETING,
 }
-_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 HOST_DEVICE = "polly:"
 """Where hosts attach by themselves, the device that Cinder notes is this and the host's name."""
-
-
-def is_identifier(text: str) -> bool:
-    """Whether Cinder can have given this id; nothing else is put into a path."""
-    return bool(_IDENTIFIER.fullmatch(text))
 
 
 def is_ours(shown: Json, cluster: str) -> bool:

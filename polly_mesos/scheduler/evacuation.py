@@ -20,8 +20,6 @@ from polly_mesos.scheduler.orphans import is_adoptable
 
 log = logging.getLogger(__name__)
 
-_NEVER_BACK = frozenset({AgentState.LOST, AgentState.FENCED})
-
 
 class Evacuation:
     """Moves what is idle on hosts that are fenced, lost or drained.
@@ -63,7 +61,7 @@ class Evacuation:
             for volume in idle:
                 moved += self._move(volume, agents.get(volume.agent), hosts, around)
         for agent in agents.values():
-            if agent.state in _NEVER_BACK and (self._ledger.leases(agent.id) or self._ledger.reservations(agent.id)):
+            if agent.state.is_over and (self._ledger.leases(agent.id) or self._ledger.reservations(agent.id)):
                 self._ledger.dissolve(agent.id)
         return moved
 
@@ -71,7 +69,7 @@ class Evacuation:
         """Services whose idle volumes are to leave the agent, None for all."""
         # Draining ends the executor half too, so the agent need not be connected.
         there = agent.state in (AgentState.CONNECTED, AgentState.CHOSEN)
-        if agent.state in _NEVER_BACK or (there and agent.id in draining):
+        if agent.state.is_over or (there and agent.id in draining):
             return None
         return self._fenced_services(agent) if agent.state is AgentState.UNREACHABLE else ()
 
@@ -87,7 +85,7 @@ class Evacuation:
 
     def _move(self, volume: Volume, old: Agent | None, hosts: list[Agent], around: defaultdict[str, Neighbours]) -> int:
         try:
-            if self._is_parked(volume) and (old is None or old.state in _NEVER_BACK):
+            if self._is_parked(volume) and (old is None or old.state.is_over):
                 self._ledger.move_volume(volume.id, "")
                 return 1
             profile = self._profiles.get(volume.pool)

@@ -79,7 +79,7 @@ class Presence:
         for agent in self._ledger.agents().values():
             if self._roster.has(agent.id):
                 self._set(agent.id, AgentState.CHOSEN, unless=(AgentState.CONNECTED,))
-            elif agent.state in _NEVER_BACK:
+            elif agent.state.is_over:
                 continue
             elif agent.id not in awaited:
                 self.lost(agent.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,3 +71,13 @@ class Service:
     def disks(self) -> list[str]:
         """The names of all disks that there are."""
         return [one["name"] for one in list(self.compute.world.resources.values()) if one["kind"] == "compute#disk"]
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Service]:
+    """A service on a counterpart that found nothing to object to when it ends."""
+    with FakeCompute(directory / "platform") as compute:
+        service = Service(compute, directory)
+        yield service
+        service.controller.close()
+    assert compute.violations == []

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from drivers.base import CreateRequest, PlatformVolume
 from drivers.ebs.controller import EbsController
 from polly_mesos.errors import AlreadyExists, PlatformThrottled, PlatformUnavailable
 from polly_mesos.testing.ec2 import Ec2, Fault
@@ -138,9 +139,8 @@ def test_a_token_of_another_volumes_snapshot_is_refused(ec2: Ec2) -> None:
         driver.snapshot(other.id, "token", other.tags)
 
 
-def test_a_clone_of_two_snapshots_is_one_volume_and_leaves_none_of_them(ec2: Ec2) -> None:
-    driver, asked = controller(ec2), request()
-    volume = driver.create(request())
+def clone_with_two_snapshots(ec2: Ec2, driver: EbsController, volume: PlatformVolume, asked: CreateRequest) -> None:
+    """A first attempt's snapshot shows itself too late, and the answer to the second attempt's volume is lost."""
     ec2.delays.visible = LATE
     ec2.faults.plan("CreateSnapshot", Fault.LOST)
     with pytest.raises(PlatformUnavailable):
@@ -149,6 +149,12 @@ def test_a_clone_of_two_snapshots_is_one_volume_and_leaves_none_of_them(ec2: Ec2
     ec2.faults.plan("CreateVolume", Fault.LOST)
     with pytest.raises(PlatformUnavailable):
         controller(ec2).clone(volume.id, asked)
+
+
+def test_a_clone_of_two_snapshots_is_one_volume_and_leaves_none_of_them(ec2: Ec2) -> None:
+    driver, asked = controller(ec2), request()
+    volume = driver.create(request())
+    clone_with_two_snapshots(ec2, driver, volume, asked)
     assert len(ec2.cloud.snapshots) == 2
     made = controller(ec2).clone(volume.id, asked)
     assert {one.id for one in driver.list().volumes} == {volume.id, made.id}
@@ -161,14 +167,7 @@ def test_a_clone_of_two_snapshots_is_one_volume_and_leaves_none_of_them(ec2: Ec2
 def test_a_clone_that_was_made_of_the_snapshot_that_does_not_count_is_found(ec2: Ec2) -> None:
     driver, asked = controller(ec2), request()
     volume = driver.create(request())
-    ec2.delays.visible = LATE
-    ec2.faults.plan("CreateSnapshot", Fault.LOST)
-    with pytest.raises(PlatformUnavailable):
-        driver.clone(volume.id, asked)
-    ec2.delays.visible = 0.0
-    ec2.faults.plan("CreateVolume", Fault.LOST)
-    with pytest.raises(PlatformUnavailable):
-        controller(ec2).clone(volume.id, asked)
+    clone_with_two_snapshots(ec2, driver, volume, asked)
     (made,) = set(ec2.cloud.volumes) - {volume.id}
     ec2.cloud.volumes[made].visible = ec2.cloud.now() + 2 * LATE
     ec2.cloud.advance(LATE + 1)

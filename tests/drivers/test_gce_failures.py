@@ -31,20 +31,17 @@ from polly_mesos.errors import (
     VolumeInUse,
 )
 from polly_mesos.model import HostIdentity, Profile
-from polly_mesos.testing.gce import FakeCompute, Kind
+from polly_mesos.testing.gce import Kind
 from polly_mesos.testing.gce.errors import OperationError
-from tests.drivers.gce_platform import GIB, REPLICAS, ZONE, Service
+from tests.drivers.gce_platform import GIB, REPLICAS, ZONE, Service, running
 
 ROLE = Path(__file__).parents[2] / "examples/gce-role.yml"
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with FakeCompute(tmp_path / "platform") as compute:
-        service = Service(compute, tmp_path)
+    with running(tmp_path) as service:
         yield service
-        service.controller.close()
-    assert compute.violations == []
 
 
 class TestRefusals:

@@ -13,20 +13,16 @@ from drivers.gce.host import GceHost
 from drivers.gce.settings import GceSettings
 from polly_mesos.errors import HostError, PlatformFull
 from polly_mesos.model import HostIdentity
-from polly_mesos.testing.gce import FakeCompute
 from polly_mesos.testing.gce.catalogue import MACHINE_TYPES
-from tests.drivers.gce_platform import ZONE, Service
+from tests.drivers.gce_platform import ZONE, Service, running
 
 NODE, INSTANCE = "192.0.2.1:5051", "node-192-0-2-1-5051"
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with FakeCompute(tmp_path / "platform") as compute:
-        service = Service(compute, tmp_path)
+    with running(tmp_path) as service:
         yield service
-        service.controller.close()
-    assert compute.violations == []
 
 
 def host(service: Service, **settings: Any) -> GceHost:

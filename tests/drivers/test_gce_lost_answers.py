@@ -12,17 +12,14 @@ from google.api_core.exceptions import from_http_status
 from drivers.gce.checks import PERMISSIONS
 from drivers.gce.errors import translate
 from polly_mesos.errors import PlatformDenied, PlatformError, PlatformThrottled, PlatformUnavailable
-from polly_mesos.testing.gce import FakeCompute, Kind
-from tests.drivers.gce_platform import GIB, ZONE, Service
+from polly_mesos.testing.gce import Kind
+from tests.drivers.gce_platform import GIB, ZONE, Service, running
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with FakeCompute(tmp_path / "platform") as compute:
-        service = Service(compute, tmp_path)
+    with running(tmp_path) as service:
         yield service
-        service.controller.close()
-    assert compute.violations == []
 
 
 @pytest.mark.parametrize("kind", [Kind.LOST, Kind.CUT_OFF, Kind.HTML_AFTER])

@@ -19,19 +19,16 @@ from polly_mesos.errors import (
     VolumeInUse,
 )
 from polly_mesos.model import Profile
-from polly_mesos.testing.gce import FakeCompute, Kind
-from tests.drivers.gce_platform import GIB, REPLICAS, ZONE, Service
+from polly_mesos.testing.gce import Kind
+from tests.drivers.gce_platform import GIB, REPLICAS, ZONE, Service, running
 
 HIGHLY_AVAILABLE = "hyperdisk-balanced-high-availability"
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with FakeCompute(tmp_path / "platform") as compute:
-        service = Service(compute, tmp_path)
+    with running(tmp_path) as service:
         yield service
-        service.controller.close()
-    assert compute.violations == []
 
 
 class TestDisks:
